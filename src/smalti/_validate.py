@@ -1,0 +1,89 @@
+"""Checks of user input, one helper per kind, all speaking with one voice.
+
+Every message says what was expected, what was found and where.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+
+def shorten(names: Iterable[object], limit: int = 5) -> str:
+    """Join ``names`` for a message; more than ``limit`` become the first ones and a count."""
+    names = [repr(n) for n in names]
+    if len(names) <= limit:
+        return ", ".join(names)
+    return ", ".join(names[:limit]) + f" and {len(names) - limit} more"
+
+
+def check_choice(value: Any, choices: Collection[Any], what: str) -> Any:
+    """Return ``value`` if it is one of ``choices``, else raise ``ValueError`` listing them."""
+    if value not in choices:
+        raise ValueError(f"Expected `{what}` to be one of {shorten(choices, 20)}, found {value!r}.")
+    return value
+
+
+def check_positive(value: float, what: str, *, allow_zero: bool = False) -> float:
+    """Return ``value`` if it is finite and positive (or zero if allowed), else raise ``ValueError``."""
+    good = np.isfinite(value) and (value > 0 or (allow_zero and value == 0))
+    if not good:
+        bound = ">= 0" if allow_zero else "> 0"
+        raise ValueError(f"Expected `{what}` to be a finite number {bound}, found {value!r}.")
+    return value
+
+
+def check_in_range(value: float, low: float, high: float, what: str) -> float:
+    """Return ``value`` if ``low <= value <= high``, else raise ``ValueError``."""
+    if not low <= value <= high:
+        raise ValueError(f"Expected `{what}` to be in interval [{low}, {high}], found {value!r}.")
+    return value
+
+
+def check_unique(names: Sequence[str], what: str) -> None:
+    """Raise ``ValueError`` naming the first repeated entries of ``names``."""
+    array = np.asarray(names)
+    unique, counts = np.unique(array.astype(str), return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"{what} are not unique: {shorten(unique[counts > 1])} occur more than once. Make them unique first "
+            "(for AnnData: `adata.obs_names_make_unique()` or `adata.var_names_make_unique()`)."
+        )
+
+
+def check_names_equal(found: Sequence[str], expected: Sequence[str], what: str, remedy: str) -> None:
+    """Raise ``ValueError`` at the first difference between two lists of names.
+
+    Parameters
+    ----------
+    found, expected
+        Names in the data at hand and names that are required, order included.
+    what
+        Subject of the sentence, such as ``"Modality 'adt'"``.
+    remedy
+        What the user should do, a whole sentence.
+    """
+    found, expected = np.asarray(found, dtype=object).astype(str), np.asarray(expected, dtype=object).astype(str)
+    if len(found) == len(expected) and (found == expected).all():
+        return
+    missing = [n for n in expected if n not in set(found)]
+    if missing:
+        detail = f"{len(missing)} of {len(expected)} expected variables are missing: {shorten(missing)}"
+    elif len(found) != len(expected):
+        extra = [n for n in found if n not in set(expected)]
+        detail = f"it has {len(found)} variables, expected {len(expected)}; unexpected: {shorten(extra)}"
+    else:
+        at = int(np.flatnonzero(found != expected)[0])
+        detail = f"same variables in another order, first difference at position {at}: {found[at]!r} != {expected[at]!r}"
+    raise ValueError(f"{what}: {detail}. {remedy}")
+
+
+def check_keys(keys: Iterable[str], available: Collection[str], what: str) -> None:
+    """Raise ``KeyError`` naming those ``keys`` that are not in ``available``."""
+    absent = [k for k in keys if k not in available]
+    if absent:
+        raise KeyError(f"{what}: {shorten(absent)} not found; available: {shorten(available, 20)}.")
