@@ -1,0 +1,84 @@
+"""Who was measured in what: presence and row maps of a MuData, read from ``obsmap`` and checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smalti._errors import MosaicAlignmentError
+from smalti._validate import check_keys, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+def row_maps(mdata: MuData, modalities: Sequence[str] | None = None) -> dict[str, NDArray[np.int64]]:
+    """Return, for each modality, the row of every cell in that modality's AnnData.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    modalities
+        Names to return; all modalities by default.
+
+    Returns
+    -------
+    ``{modality: (n_obs,)}``; ``-1`` where the cell was not measured in the modality.
+
+    Raises
+    ------
+    KeyError
+        If a modality does not exist.
+    MosaicAlignmentError
+        If names of cells repeat, or a modality was changed after the MuData was made, so that the map is stale.
+    """
+    names = list(mdata.mod) if modalities is None else list(modalities)
+    check_keys(names, list(mdata.mod), "Modality")
+    return {name: _row_map(mdata, name) for name in names}
+
+
+def presence(mdata: MuData, modalities: Sequence[str] | None = None) -> NDArray[np.bool_]:
+    """Return which cell was measured in which modality.
+
+    A cell that was measured but has only zeros counts as present: the answer comes from ``mdata.obsmap``.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    modalities
+        Names, in the order of the columns; all modalities by default.
+
+    Returns
+    -------
+    ``(n_obs, M)`` boolean.
+    """
+    maps = row_maps(mdata, modalities)
+    return np.column_stack([rows >= 0 for rows in maps.values()])
+
+
+def _row_map(mdata: MuData, name: str) -> NDArray[np.int64]:
+    adata = mdata.mod[name]
+    if not adata.obs_names.is_unique:
+        repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
+        raise MosaicAlignmentError(
+            f"Modality {name!r} has repeated cell names ({shorten(repeated)}), so cells cannot be matched across "
+            f"modalities. Call `mdata[{name!r}].obs_names_make_unique()` and build the MuData again."
+        )
+    if name not in mdata.obsmap:
+        raise MosaicAlignmentError(f"`mdata.obsmap` has no entry for modality {name!r}. Call `mdata.update()` first.")
+    rows: NDArray[np.int64] = np.asarray(mdata.obsmap[name]).astype(np.int64).ravel() - 1
+    here = rows >= 0
+    stale = int(here.sum()) != adata.n_obs or (adata.n_obs > 0 and int(rows.max()) != adata.n_obs - 1)
+    stale = stale or not bool((mdata.obs_names[here] == adata.obs_names[rows[here]]).all())
+    if stale:
+        raise MosaicAlignmentError(
+            f"Modality {name!r} has {adata.n_obs} cells, but `mdata.obsmap` claims {int(here.sum())} and other names: it "
+            "was subset or reordered after the MuData was made. Call `mdata.update()` first."
+        )
+    return rows
