@@ -37,6 +37,13 @@ def check_positive(value: float, what: str, *, allow_zero: bool = False) -> floa
     return value
 
 
+def check_count(value: int, what: str) -> int:
+    """Return ``value`` as an int if it is a whole number >= 1, else raise ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"Expected `{what}` to be a whole number >= 1, found {value!r}.")
+    return int(value)
+
+
 def check_in_range(value: float, low: float, high: float, what: str) -> float:
     """Return ``value`` if ``low <= value <= high``, else raise ``ValueError``."""
     if not low <= value <= high:
@@ -78,7 +85,9 @@ def check_names_equal(found: Sequence[str], expected: Sequence[str], what: str, 
         detail = f"it has {len(found)} variables, expected {len(expected)}; unexpected: {shorten(extra)}"
     else:
         at = int(np.flatnonzero(found != expected)[0])
-        detail = f"same variables in another order, first difference at position {at}: {found[at]!r} != {expected[at]!r}"
+        detail = (
+            f"same variables in another order, first difference at position {at}: {found[at]!r} != {expected[at]!r}"
+        )
     raise ValueError(f"{what}: {detail}. {remedy}")
 
 
