@@ -1,0 +1,40 @@
+"""The installed libraries work together: traps that a resolver walks into."""
+
+from __future__ import annotations
+
+from importlib.metadata import requires, version
+
+import anndata as ad
+import numpy as np
+import scanpy as sc
+from packaging.requirements import Requirement
+
+
+def requirement(name: str) -> Requirement:
+    found = [r for r in map(Requirement, requires("smalti") or []) if r.name == name and not r.marker]
+    assert len(found) == 1, f"smalti must declare one bound on {name}, found {found}"
+    return found[0]
+
+
+def test_neighbors_of_ten_thousand_cells() -> None:
+    """Below 8,192 cells scanpy searches by brute force; above, it calls pynndescent, of which 0.7 breaks it."""
+    n_obs, n_neighbors = 10_000, 15
+    adata = ad.AnnData(np.random.default_rng(0).normal(size=(n_obs, 10)).astype(np.float32))
+    sc.pp.neighbors(adata, n_neighbors=n_neighbors, use_rep="X")
+    distances = adata.obsp["distances"].tocsr()
+
+    rows = np.arange(0, n_obs, 500)
+    exact = np.linalg.norm(adata.X[rows, None] - adata.X[None], axis=2)
+    exact = np.sort(exact, axis=1)[:, 1:n_neighbors]
+    found = np.stack([np.sort(distances[row].data[distances[row].data > 0])[: n_neighbors - 1] for row in rows])
+    assert np.mean(np.isclose(found, exact, atol=1e-4)) > 0.8
+
+
+def test_pynndescent_is_within_the_declared_bound() -> None:
+    bound = requirement("pynndescent").specifier
+    assert version("pynndescent") in bound
+    assert "0.7.0" not in bound
+
+
+def test_scvi_is_within_the_declared_bound() -> None:
+    assert requirement("scvi-tools").specifier.contains(version("scvi-tools"), prereleases=True)
