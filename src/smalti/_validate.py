@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def shorten(names: Iterable[object], limit: int = 5) -> str:
     """Join ``names`` for a message; more than ``limit`` become the first ones and a count."""
-    names = [repr(n) for n in names]
+    names = [repr(n.item() if isinstance(n, np.generic) else n) for n in names]  # no `np.str_('x')` in messages
     if len(names) <= limit:
         return ", ".join(names)
     return ", ".join(names[:limit]) + f" and {len(names) - limit} more"

@@ -1,0 +1,20 @@
+"""Data with a known answer: factor views, and masks that turn complete data into mosaics."""
+
+from __future__ import annotations
+
+from ._factors import factor_views
+from ._mosaic import diagonal, drop, indirect, mosaic
+from ._pairs import hidden_pairs, hide_pairs, shuffle_pairs
+from ._panels import panels
+
+__all__ = [
+    "diagonal",
+    "drop",
+    "factor_views",
+    "hidden_pairs",
+    "hide_pairs",
+    "indirect",
+    "mosaic",
+    "panels",
+    "shuffle_pairs",
+]

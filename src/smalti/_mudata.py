@@ -1,0 +1,88 @@
+"""Make MuData objects alike under mudata 0.3 and 0.4, which differ in what they copy into ``mdata.obs``."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import mudata
+from mudata import MuData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+@contextmanager
+def no_pull() -> Iterator[None]:
+    """Keep mudata 0.3 from copying columns of the modalities into ``mdata.obs`` (and from warning about it)."""
+    if hasattr(mudata, "set_options"):
+        with mudata.set_options(pull_on_update=False):
+            yield
+    else:  # mudata 0.4 never pulls unless told so
+        yield
+
+
+def build_mudata(modalities: Mapping[str, AnnData], *, obs: pd.DataFrame | None = None) -> MuData:
+    """Join modalities by cell name; ``mdata.obs`` gets the columns of ``obs`` and nothing else.
+
+    Parameters
+    ----------
+    modalities
+        AnnData by name of the modality.
+    obs
+        One row per cell, in any order; must name every cell.
+    """
+    with no_pull():
+        mdata = MuData(dict(modalities))
+    if obs is not None:
+        mdata.obs = obs.loc[mdata.obs_names].copy()
+    return mdata
+
+
+def rebuild_mudata(mdata: MuData, modalities: Mapping[str, AnnData], source: pd.Series) -> MuData:
+    """Join ``modalities`` and give each new cell what ``mdata`` says of the cell it comes from.
+
+    Parameters
+    ----------
+    mdata
+        The MuData that the modalities were made from; left as it is.
+    modalities
+        New AnnData by name of the modality; same features.
+    source
+        Row in ``mdata`` by name of the new cell.
+
+    Returns
+    -------
+    A MuData with ``obs``, ``obsm``, ``obsp``, ``var`` and ``uns`` carried over, but not the marks that a model's
+    ``setup_mudata`` left.
+    """
+    new = build_mudata(modalities)
+    rows: NDArray[np.int64] = source.loc[new.obs_names].to_numpy()
+    obs = mdata.obs.iloc[rows].copy()
+    obs.index = new.obs_names
+    new.obs = obs.drop(columns=[c for c in obs.columns if str(c).startswith("_scvi")])
+    own = set(mdata.mod)  # `obsm` and `obsp` also hold mudata's own mask of each modality
+    for key in set(mdata.obsm) - own:
+        new.obsm[key] = _take(mdata.obsm[key], rows, new.obs_names)
+    for key in set(mdata.obsp) - own:
+        new.obsp[key] = mdata.obsp[key][rows][:, rows]
+    if new.var_names.equals(mdata.var_names):
+        new.var = mdata.var.copy()
+    for key, value in mdata.uns.items():
+        if not str(key).startswith("_scvi"):
+            new.uns[key] = deepcopy(value)
+    return new
+
+
+def _take(values: Any, rows: NDArray[np.int64], names: pd.Index) -> Any:
+    if hasattr(values, "iloc"):
+        table = values.iloc[rows].copy()
+        table.index = names
+        return table
+    return values[rows]
