@@ -22,21 +22,20 @@ class FrozenProjection(nn.Module):
 
     For a row :math:`x` of batch :math:`b`, whose measured features are :math:`m_b \in \{0, 1\}^G`,
 
-    .. math:: z = s \odot \bigl(R\bigl[(f(x) - r(x)\, m_b) W - o_b\bigr] - c_b\bigr)
+    .. math:: z = s \odot \bigl(R\bigl[f(m_b \odot x)\, W - o_b\bigr] - c_b\bigr)
 
-    with a map :math:`f` of single values that keeps zeros (``kind``), the row mean :math:`r` (``"clr"`` only), offsets
-    :math:`o_b` (the feature means that ``b`` measured, times :math:`W`), the optional standardisation of each row
-    :math:`R`, batch centres :math:`c_b` and component scales :math:`s`. With :math:`N` the row sum over measured
-    features,
+    with a map :math:`f` that keeps zeros (``kind``), offsets :math:`o_b` (the feature means that ``b`` measured, times
+    :math:`W`), the optional standardisation of each row :math:`R`, batch centres :math:`c_b` and component scales
+    :math:`s`. With row sums :math:`N` and means over measured features,
 
-    ============  ============================================
-    kind          :math:`f(x_j)`
-    ============  ============================================
+    ============  ==================================================================================
+    kind          :math:`f(x)_j`
+    ============  ==================================================================================
     ``lognorm``   :math:`\log(1 + x_j\, t / N)`
     ``tfidf``     :math:`\log(1 + x_j\, t\, w_j / N)`
-    ``clr``       :math:`\log(1 + x_j)`, minus its row mean
+    ``clr``       :math:`\log(1 + x_j\, t / g)`, :math:`g = \exp(\mathrm{mean}_j \log(1 + x_j))`
     ``identity``  :math:`x_j`
-    ============  ============================================
+    ============  ==================================================================================
 
     Nothing is densified: centring acts on components. A row of counts whose sum is zero carries no information and maps
     to zero, the centre. All state is in buffers, so it is saved with the weights of a network and moves with it; an
@@ -67,8 +66,6 @@ class FrozenProjection(nn.Module):
         ``()``, the :math:`t`.
     offset, centre
         ``(n_batch + 1, K)``; the last row serves cells of unknown batch (code -1) and is the mean over batches.
-    mask_weight
-        ``(n_batch + 1, K)``, the sum of ``weight`` over measured features.
     n_measured
         ``(n_batch + 1,)``, number of measured features.
     scale
@@ -82,7 +79,6 @@ class FrozenProjection(nn.Module):
     target_sum: Tensor
     offset: Tensor
     centre: Tensor
-    mask_weight: Tensor
     n_measured: Tensor
     scale: Tensor
     feature_mask: Tensor
@@ -106,7 +102,6 @@ class FrozenProjection(nn.Module):
         self.register_buffer("target_sum", torch.ones(()))
         self.register_buffer("offset", torch.zeros(n_batch + 1, n_components))
         self.register_buffer("centre", torch.zeros(n_batch + 1, n_components))
-        self.register_buffer("mask_weight", torch.zeros(n_batch + 1, n_components))
         self.register_buffer("n_measured", torch.full((n_batch + 1,), float(n_features)))
         self.register_buffer("scale", torch.ones(n_components))
         if masked:
@@ -123,6 +118,15 @@ class FrozenProjection(nn.Module):
             "row_standardize": self.row_standardize,
             "masked": self.masked,
         }
+
+    def truncate(self, n_components: int) -> FrozenProjection:
+        """Return a projection to the first ``n_components`` components only."""
+        k = min(n_components, self.n_components)
+        out = FrozenProjection(
+            self.n_features, k, self.n_batch, kind=self.kind, row_standardize=self.row_standardize, masked=self.masked
+        )
+        out.load_state_dict({name: _leading(name, value, k) for name, value in self.state_dict().items()})
+        return out
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows between the brackets."""
@@ -145,10 +149,8 @@ class FrozenProjection(nn.Module):
             batch = self.weight.new_full((n_rows,), 0 if self.n_batch == 1 else -1, dtype=torch.int64)
         batch = batch.reshape(-1)
         batch = torch.where(batch < 0, self.n_batch, batch)
-        values, total, row_mean = self.map_values(x, batch)
+        values, total = self.map_values(x, batch)
         z = sparse_matmul(values, self.weight) if isinstance(values, SparseRows) else values @ self.weight
-        if self.kind == "clr":
-            z = z - row_mean[:, None] * self.mask_weight[batch]
         z = z - self.offset[batch]
         if self.row_standardize:
             z = z - z.mean(1, keepdim=True)
@@ -159,8 +161,8 @@ class FrozenProjection(nn.Module):
         return z
 
     @torch.no_grad()
-    def map_values(self, x: SparseRows | Tensor, batch: Tensor) -> tuple[SparseRows | Tensor, Tensor, Tensor]:
-        """Return :math:`f(x)` and, over measured features, row sums of ``x`` and row means of :math:`f(x)`.
+    def map_values(self, x: SparseRows | Tensor, batch: Tensor) -> tuple[SparseRows | Tensor, Tensor]:
+        """Return :math:`f(x)` and the row sums of ``x`` over measured features, ``(B,)``.
 
         Parameters
         ----------
@@ -175,22 +177,30 @@ class FrozenProjection(nn.Module):
         if self.masked:
             x = torch.where(self.feature_mask[batch], x, 0.0)
         total = x.sum(1)
-        if self.kind in ("lognorm", "tfidf"):
-            x = x * (self.target_sum / total.clamp_min(1e-12))[:, None]
-        if self.kind == "tfidf":
-            x = x * self.feature_weight
-        x = x if self.kind == "identity" else torch.log1p(x)
-        return x, total, x.sum(1) / self.n_measured[batch].clamp_min(1.0)
+        if self.kind == "identity":
+            return x, total
+        x = x * self._row_factor(total, torch.log1p(x).sum(1) if self.kind == "clr" else None, batch)[:, None]
+        return torch.log1p(x * self.feature_weight if self.kind == "tfidf" else x), total
 
-    def _map_sparse(self, x: SparseRows, batch: Tensor) -> tuple[SparseRows, Tensor, Tensor]:
+    def _map_sparse(self, x: SparseRows, batch: Tensor) -> tuple[SparseRows, Tensor]:
         values, row = x.values.to(self.weight.dtype), x.row_index()
         if self.masked:
             values = torch.where(self.feature_mask[batch[row], x.indices], values, 0.0)
         total = x.map_values(values).row_sums()
-        if self.kind in ("lognorm", "tfidf"):
-            values = values * (self.target_sum / total.clamp_min(1e-12))[row]
+        if self.kind == "identity":
+            return x.map_values(values), total
+        log_total = x.map_values(torch.log1p(values)).row_sums() if self.kind == "clr" else None
+        values = values * self._row_factor(total, log_total, batch)[row]
         if self.kind == "tfidf":
             values = values * self.feature_weight[x.indices]
-        values = values if self.kind == "identity" else torch.log1p(values)
-        out = x.map_values(values)
-        return out, total, out.row_sums() / self.n_measured[batch].clamp_min(1.0)
+        return x.map_values(torch.log1p(values)), total
+
+    def _row_factor(self, total: Tensor, log_total: Tensor | None, batch: Tensor) -> Tensor:
+        if log_total is None:
+            return self.target_sum / total.clamp_min(1e-12)
+        return self.target_sum * torch.exp(-log_total / self.n_measured[batch].clamp_min(1.0))
+
+
+def _leading(name: str, value: Tensor, k: int) -> Tensor:
+    """Return the first ``k`` components of a buffer, or all of it if it has none."""
+    return value[..., :k] if name in ("weight", "offset", "centre", "scale") else value

@@ -92,43 +92,34 @@ def chunks(x: Any) -> Iterator[tuple[int, int, SparseRows | torch.Tensor]]:
         yield start, stop, SparseRows(indptr, indices, torch.from_numpy(x.data[a:b].astype(np.float32)))
 
 
-def mapped(module: FrozenProjection, x: Any, codes: Codes) -> tuple[sp.csr_matrix | Floats, Floats]:
-    """Return the mapped values of all cells, stored as they came, and their row means if the kind subtracts them."""
-    row_mean = np.zeros(x.shape[0])
+def mapped(module: FrozenProjection, x: Any, codes: Codes) -> sp.csr_matrix | Floats:
+    """Return the mapped values of all cells, stored as they came."""
     out = np.empty(x.nnz if sp.issparse(x) else x.shape)
     for start, stop, rows in chunks(x):
-        values, _, mean = module.map_values(rows, torch.from_numpy(codes[start:stop]))
+        values, _ = module.map_values(rows, torch.from_numpy(codes[start:stop]))
         if isinstance(values, SparseRows):
             out[x.indptr[start] : x.indptr[stop]] = values.values.numpy()
         else:
             out[start:stop] = values.numpy()
-        if module.kind == "clr":
-            row_mean[start:stop] = mean.numpy()
-    if sp.issparse(x):
-        return sp.csr_matrix((out, x.indices, x.indptr), shape=x.shape), row_mean
-    return out, row_mean
+    return sp.csr_matrix((out, x.indices, x.indptr), shape=x.shape) if sp.issparse(x) else out
 
 
-def moments(values: Any, row_mean: Floats, mask: Floats, codes: Codes) -> tuple[Floats, Floats]:
+def moments(values: Any, mask: Floats, codes: Codes) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of every feature over the cells that measured it, in two passes."""
-    cells = np.bincount(codes, minlength=len(mask)).astype(np.float64)
-    n = np.maximum(cells @ mask, 1.0)
-    by_batch = np.bincount(codes, row_mean, len(mask))
-    mean = (np.asarray(values.sum(axis=0)).ravel() - by_batch @ mask) / n
-    if not sp.issparse(values):
-        square = np.zeros(values.shape[1])
-        step = max(1, CHUNK_ENTRIES // values.shape[1])
-        for start in range(0, len(values), step):
-            part = slice(start, start + step)
-            block = (values[part] - row_mean[part, None] - mean) * mask[codes[part]]
-            square += np.einsum("ij,ij->j", block, block)
-        return mean, np.sqrt(square / n)
-    shift = np.repeat(row_mean, np.diff(values.indptr)) + mean[values.indices]
-    g = values.shape[1]
-    stored = np.bincount(values.indices, (values.data - shift) ** 2, g)
-    everywhere = np.bincount(codes, row_mean**2, len(mask)) @ mask + 2 * mean * (by_batch @ mask) + n * mean**2
-    absent = np.maximum(everywhere - np.bincount(values.indices, shift**2, g), 0.0)
-    return mean, np.sqrt((stored + absent) / n)
+    n = np.maximum(np.bincount(codes, minlength=len(mask)) @ mask, 1.0)
+    mean = np.asarray(values.sum(axis=0)).ravel() / n
+    if sp.issparse(values):
+        g = values.shape[1]
+        shift = mean[values.indices]
+        stored = np.bincount(values.indices, (values.data - shift) ** 2 - shift**2, g)
+        return mean, np.sqrt(np.maximum(stored + n * mean**2, 0.0) / n)
+    square = np.zeros(values.shape[1])
+    step = max(1, CHUNK_ENTRIES // max(values.shape[1], 1))
+    for start in range(0, len(values), step):
+        part = slice(start, start + step)
+        block = (values[part] - mean) * mask[codes[part]]
+        square += np.einsum("ij,ij->j", block, block)
+    return mean, np.sqrt(square / n)
 
 
 def batch_means(z: Floats, codes: Codes, n_batch: int) -> Floats:

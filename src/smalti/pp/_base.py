@@ -159,14 +159,14 @@ class LinearTransform(ABC):
             map_.n_measured.copy_(torch.from_numpy(mask.sum(axis=1)))
             full = mask.astype(np.float64)
         self._fit_map(map_, X, codes, np.bincount(codes, minlength=n_batch + 1) @ full)
-        values, row_mean = mapped(map_, X, codes)
-        mean, sd = moments(values, row_mean, full, codes) if self._center or self._standardize else (np.zeros(g), None)
+        values = mapped(map_, X, codes)
+        mean, sd = moments(values, full, codes) if self._center or self._standardize else (np.zeros(g), None)
         weight = np.ones(g)
         if self._standardize and sd is not None:
             varies = sd > 1e-7 * np.maximum(np.abs(mean), 1e-30)
             weight = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0)
         mean = mean if self._center else np.zeros(g)
-        matrix = CentredMatrix(values, codes, full, row_mean, mean, weight)
+        matrix = CentredMatrix(values, codes, full, mean, weight)
         drop = self._n_dropped
         vectors, singular = right_vectors(matrix, self.n_components + drop, self.random_state)
         vectors, singular = vectors[:, drop:], singular[drop:]
@@ -203,7 +203,7 @@ class LinearTransform(ABC):
         if self.kind == "lognorm":
             map_.target_sum.fill_(LOGNORM_TARGET if self.target_sum is None else self.target_sum)
         elif self.kind == "tfidf":
-            values = np.expm1(mapped(map_, X, codes)[0].data)  # share of the row, while weights and target are still 1
+            values = np.expm1(mapped(map_, X, codes).data)  # share of the row, while weights and target are still 1
             here = values > 0
             seen = np.bincount(X.indices[here], minlength=X.shape[1])
             idf = np.where(seen > 0, n_measuring / np.maximum(seen, 1), 1.0)
@@ -220,7 +220,6 @@ class LinearTransform(ABC):
             if hasattr(map_, name):
                 getattr(out, name).copy_(getattr(map_, name))
         out.weight.copy_(torch.from_numpy(weight))
-        out.mask_weight.copy_(torch.from_numpy(mask @ weight))
         out.offset.copy_(torch.from_numpy((mask * mean) @ weight))
         return out
 

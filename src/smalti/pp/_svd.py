@@ -23,7 +23,7 @@ CHUNK_ENTRIES = 2_000_000
 
 @dataclass(frozen=True)
 class CentredMatrix:
-    r"""The matrix :math:`(Y - r\, 1_{m_b} - 1_{m_b} \odot \mu) D` of ``n`` rows in batches ``b``, never formed.
+    r"""The matrix :math:`(Y - m_b \odot \mu) D` of ``n`` rows in batches ``b``, never formed.
 
     Parameters
     ----------
@@ -33,8 +33,6 @@ class CentredMatrix:
         ``(n,)`` codes.
     mask
         ``(n_batch, G)``, 1 where a batch measured a feature, else 0.
-    row_mean
-        ``(n,)``, :math:`r`.
     mean
         ``(G,)``, :math:`\mu`.
     weight
@@ -44,7 +42,6 @@ class CentredMatrix:
     values: sp.csr_matrix | Floats
     batch: NDArray[np.int64]
     mask: Floats
-    row_mean: Floats
     mean: Floats
     weight: Floats
 
@@ -59,17 +56,12 @@ class CentredMatrix:
 
         def forward(v: Floats) -> Floats:
             v = self.weight * v.ravel()
-            return (
-                self.values @ v
-                - self.row_mean * (self.mask @ v)[self.batch]
-                - (self.mask @ (self.mean * v))[self.batch]
-            )
+            return self.values @ v - (self.mask @ (self.mean * v))[self.batch]
 
         def backward(u: Floats) -> Floats:
             u = u.ravel()
-            by_row_mean = np.bincount(self.batch, u * self.row_mean, n_batch) @ self.mask
             by_mean = (np.bincount(self.batch, u, n_batch) @ self.mask) * self.mean
-            return self.weight * (self.values.T @ u - by_row_mean - by_mean)
+            return self.weight * (self.values.T @ u - by_mean)
 
         return LinearOperator(self.shape, matvec=forward, rmatvec=backward, dtype=np.float64)
 
@@ -77,8 +69,7 @@ class CentredMatrix:
         """Return a dense block of rows."""
         block = self.values[start:stop]
         block = block.toarray() if sp.issparse(block) else np.asarray(block)
-        shift = self.row_mean[start:stop, None] + self.mean
-        return (block - shift * self.mask[self.batch[start:stop]]) * self.weight
+        return (block - self.mean * self.mask[self.batch[start:stop]]) * self.weight
 
     def gram(self) -> Floats:
         """Return ``(G, G)``, the product of the transpose with the matrix, from one pass over the rows."""

@@ -165,8 +165,9 @@ class PCA(LinearTransform):
 class CLR(LinearTransform):
     r"""Principal components of centred log-ratios, for panels of few, densely counted features such as proteins.
 
-    Values become :math:`\log(1 + x_{ij})` minus their mean over the features that the cell's batch measured
-    :cite:p:`Stoeckius2017`. If the panel has no more features than ``n_components``, all its directions are kept.
+    Values become :math:`\log(1 + x_{ij} / g_i)` with :math:`\log g_i` the mean of :math:`\log(1 + x_{ij})` over the
+    features that the cell's batch measured :cite:p:`Stoeckius2017`. If the panel has no more features than
+    ``n_components``, all its directions are kept.
 
     Parameters
     ----------
@@ -189,7 +190,7 @@ class CLR(LinearTransform):
     >>> import numpy as np
     >>> X = np.random.default_rng(0).poisson(20.0, (60, 12))
     >>> smalti.pp.CLR().fit(X).transform(X).shape
-    (60, 11)
+    (60, 12)
     """
 
     def __init__(
