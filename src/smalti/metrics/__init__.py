@@ -1,0 +1,32 @@
+"""Scores of an integration: functions of numpy arrays that return a number, or one per cell or feature."""
+
+from __future__ import annotations
+
+from smalti.metrics._clustering import ClusterScores, ari, nmi, nmi_ari
+from smalti.metrics._matching import Matching, argmax_match, matching_matrix, matching_score, soft_match
+from smalti.metrics._mixing import cell_type_asw, modality_mixing, silhouette_mixing
+from smalti.metrics._retrieval import foscttm, match_ranks, median_rank, recall_at_k
+from smalti.metrics._transfer import label_transfer
+from smalti.metrics._translation import translation_error, translation_summary
+
+__all__ = [
+    "ClusterScores",
+    "Matching",
+    "argmax_match",
+    "ari",
+    "cell_type_asw",
+    "foscttm",
+    "label_transfer",
+    "match_ranks",
+    "matching_matrix",
+    "matching_score",
+    "median_rank",
+    "modality_mixing",
+    "nmi",
+    "nmi_ari",
+    "recall_at_k",
+    "silhouette_mixing",
+    "soft_match",
+    "translation_error",
+    "translation_summary",
+]

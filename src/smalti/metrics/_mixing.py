@@ -1,0 +1,135 @@
+"""How well modalities mix, and cell types separate, in a joint space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import silhouette_score
+from sklearn.neighbors import NearestNeighbors
+
+from smalti.metrics._inputs import as_embedding, check_classes, check_neighbors, encode_complete, encode_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+def modality_mixing(x: ArrayLike, modality: ArrayLike, *, k: int = 30) -> float:
+    r"""Compare the modalities among the neighbours of each profile with those of a perfect mixture.
+
+    With :math:`o_i` the share of other modalities among the ``k`` nearest neighbours of profile i (itself left out),
+    and :math:`e_m = (n - n_m) / (n - 1)` its expectation in a random mixture for a profile of modality m,
+
+    .. math:: \frac1M \sum_m \min\left(1, \frac{1}{n_m} \sum_{i \in m} \frac{o_i}{e_m}\right).
+
+    Each modality counts the same, whatever its size. The limit is set on the mean of a modality, not on single
+    profiles, so that chance around the expectation does not lower the score.
+
+    Parameters
+    ----------
+    x
+        ``(n, d)`` embeddings of profiles of all modalities, stacked; distances are Euclidean.
+    modality
+        ``(n,)`` name of the modality of each profile.
+    k
+        Neighbours. Larger values see larger structures; with fewer profiles of a modality than ``k`` the score cannot
+        reach 0.
+
+    Returns
+    -------
+    In [0, 1], higher is better: 0 where modalities never meet, 1 where each profile has as many neighbours of other
+    modalities as in a random mixture.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is not finite, there is only one modality, or ``k`` exceeds n - 1.
+    """
+    x = as_embedding(x, "x")
+    codes = _modality_codes(modality, len(x))
+    k = check_neighbors(k, len(x) - 1, "other profiles")
+    index = NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
+    other = (codes[index] != codes[:, None]).mean(axis=1)
+    size = np.bincount(codes)
+    observed = np.bincount(codes, weights=other) / size
+    expected = (len(x) - size) / (len(x) - 1)
+    return float(np.minimum(observed / expected, 1).mean())
+
+
+def silhouette_mixing(x: ArrayLike, modality: ArrayLike, *, sample_size: int | None = None, seed: int = 0) -> float:
+    """Compute 1 - abs(silhouette width by modality): global mixing, where :func:`modality_mixing` is local.
+
+    Parameters
+    ----------
+    x
+        ``(n, d)`` embeddings of profiles of all modalities, stacked; distances are Euclidean.
+    modality
+        ``(n,)`` name of the modality of each profile.
+    sample_size
+        Profiles to draw; time grows with their square. All by default.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    In [0, 1], higher is better; 1 where modalities overlap.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is not finite, or there is only one modality.
+    """
+    x = as_embedding(x, "x")
+    codes = _modality_codes(modality, len(x))
+    return 1 - abs(_silhouette(x, codes, sample_size, seed))
+
+
+def cell_type_asw(
+    x: ArrayLike,
+    labels: ArrayLike,
+    *,
+    exclude: Collection[object] | str = (),
+    sample_size: int | None = None,
+    seed: int = 0,
+) -> float:
+    """Compute the average silhouette width by cell type, moved to [0, 1] (Luecken et al., 2022).
+
+    Parameters
+    ----------
+    x
+        ``(n, d)`` embeddings; distances are Euclidean.
+    labels
+        ``(n,)`` cell types. Missing values (None, NaN) are left out.
+    exclude
+        Labels that mean "unlabelled"; their cells are left out.
+    sample_size
+        Cells to draw; time grows with their square. All by default.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    (silhouette width + 1) / 2, in [0, 1], higher is better; 0.5 where types overlap.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is not finite, or fewer than two types are left.
+    """
+    x = as_embedding(x, "x")
+    codes, categories = encode_labels(labels, len(x), "labels", exclude=exclude)
+    check_classes(codes, categories, "labels")
+    return (_silhouette(x[codes >= 0], codes[codes >= 0], sample_size, seed) + 1) / 2
+
+
+def _silhouette(x: NDArray[Any], codes: NDArray[np.int64], sample_size: int | None, seed: int) -> float:
+    size = None if sample_size is None else check_neighbors(sample_size, len(x), "cells", what="sample_size")
+    return float(silhouette_score(x, codes, sample_size=size, random_state=seed))
+
+
+def _modality_codes(modality: ArrayLike, n: int) -> NDArray[np.int64]:
+    codes, categories = encode_complete(modality, n, "modality")
+    check_classes(codes, categories, "modality")
+    return codes
