@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ._base import LinearTransform
+from ._cca import LinearCCA
+from ._choose import choose_n_components
 from ._default import default_transform
 from ._transforms import CLR, LSI, PCA
 
-__all__ = ["CLR", "LSI", "PCA", "LinearTransform", "default_transform"]
+__all__ = ["CLR", "LSI", "PCA", "LinearCCA", "LinearTransform", "choose_n_components", "default_transform"]
