@@ -2,6 +2,47 @@
 
 from __future__ import annotations
 
+from ._categories import UNLABELED, CategoryField, coalesce_obs
+from ._dataset import INDEX, PRESENT, MosaicDataset, to_device
+from ._fields import INPUT_PREFIX, PREFIX, ModalityField
+from ._manager import MosaicManager
+from ._modality import (
+    COUNT_LIKELIHOODS,
+    ENCODER_INPUTS,
+    Modality,
+    ModalityLike,
+    infer_encoder_input,
+    infer_likelihood,
+    refuse_view,
+    resolve_modalities,
+)
 from ._presence import presence, row_maps
+from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
 
-__all__ = ["presence", "row_maps"]
+__all__ = [
+    "COUNT_LIKELIHOODS",
+    "ENCODER_INPUTS",
+    "INDEX",
+    "INPUT_PREFIX",
+    "PREFIX",
+    "PRESENT",
+    "UNLABELED",
+    "CSRReader",
+    "CategoryField",
+    "DenseReader",
+    "Modality",
+    "ModalityField",
+    "ModalityLike",
+    "ModalityReader",
+    "MosaicDataset",
+    "MosaicManager",
+    "coalesce_obs",
+    "infer_encoder_input",
+    "infer_likelihood",
+    "make_reader",
+    "presence",
+    "refuse_view",
+    "resolve_modalities",
+    "row_maps",
+    "to_device",
+]

@@ -78,7 +78,7 @@ def _row_map(mdata: MuData, name: str) -> NDArray[np.int64]:
     stale = stale or not bool((mdata.obs_names[here] == adata.obs_names[rows[here]]).all())
     if stale:
         raise MosaicAlignmentError(
-            f"Modality {name!r} has {adata.n_obs} cells, but `mdata.obsmap` claims {int(here.sum())} and other names: it "
-            "was subset or reordered after the MuData was made. Call `mdata.update()` first."
+            f"Modality {name!r} has {adata.n_obs} cells, but `mdata.obsmap` claims {int(here.sum())} and other names: "
+            "it was subset or reordered after the MuData was made. Call `mdata.update()` first."
         )
     return rows

@@ -14,8 +14,8 @@ from smalti._errors import NotFittedError
 from smalti._validate import check_choice, check_count, check_positive
 from smalti.nn import FrozenProjection, SparseRows
 
-from ._arrays import as_rows, batch_means, check_batch, check_mask, chunks, mapped, moments
-from ._svd import CentredMatrix, right_vectors
+from ._arrays import as_rows, batch_means, check_batch, check_mask, chunks
+from ._fit import fit_projection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,18 +24,10 @@ if TYPE_CHECKING:
 
     from smalti.nn import ProjectionKind
 
-    Matrix = NDArray[Any] | sp.spmatrix | sp.sparray
-    Floats = NDArray[np.float64]
+    from ._arrays import Floats, Matrix
+    from ._fit import Recipe
 
 logger = logging.getLogger(__name__)
-
-TYPICAL_COUNT = 6.0
-"""Median of the stored values before the logarithm that ``target_sum=None`` aims at in ``"tfidf"``.
-
-Held-out pairs of SNARE-seq (RNA and ATAC) and two CITE-seq sets are matched best for 2 to 18; a fixed target of 10,000
-is far too large for cells with 84 fragments.
-"""
-LOGNORM_TARGET = 1e4
 
 
 class LinearTransform(ABC):
@@ -71,28 +63,13 @@ class LinearTransform(ABC):
 
     @property
     @abstractmethod
+    def _recipe(self) -> Recipe:
+        """What the transform does."""
+
+    @property
     def kind(self) -> ProjectionKind:
         """The map of single values, see :class:`~smalti.nn.FrozenProjection`."""
-
-    @property
-    def _center(self) -> bool:
-        return True
-
-    @property
-    def _standardize(self) -> bool:
-        return False
-
-    @property
-    def _row_standardize(self) -> bool:
-        return False
-
-    @property
-    def _n_dropped(self) -> int:
-        return 0
-
-    @property
-    def _whiten(self) -> bool:
-        return False
+        return self._recipe.kind
 
     @property
     def n_features(self) -> int:
@@ -151,35 +128,24 @@ class LinearTransform(ABC):
             X = as_rows(sp.csr_matrix(X))
         n, g = X.shape
         codes, n_batch = check_batch(batch, n, n_batch)
-        mask = check_mask(feature_mask, n_batch, g)
-        map_ = FrozenProjection(g, 0, n_batch, kind=self.kind, masked=mask is not None)
-        full = np.ones((n_batch + 1, g))
-        if mask is not None:
-            map_.feature_mask.copy_(torch.from_numpy(mask))
-            map_.n_measured.copy_(torch.from_numpy(mask.sum(axis=1)))
-            full = mask.astype(np.float64)
-        self._fit_map(map_, X, codes, np.bincount(codes, minlength=n_batch + 1) @ full)
-        values = mapped(map_, X, codes)
-        mean, sd = moments(values, full, codes) if self._center or self._standardize else (np.zeros(g), None)
-        weight = np.ones(g)
-        if self._standardize and sd is not None:
-            varies = sd > 1e-7 * np.maximum(np.abs(mean), 1e-30)
-            weight = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0)
-        mean = mean if self._center else np.zeros(g)
-        matrix = CentredMatrix(values, codes, full, mean, weight)
-        drop = self._n_dropped
-        vectors, singular = right_vectors(matrix, self.n_components + drop, self.random_state)
-        vectors, singular = vectors[:, drop:], singular[drop:]
+        module, singular = fit_projection(
+            X,
+            codes,
+            n_batch,
+            check_mask(feature_mask, n_batch, g),
+            self._recipe,
+            n_components=self.n_components,
+            target_sum=self.target_sum,
+            random_state=self.random_state,
+        )
         if singular.size == 0:
             raise ValueError(f"{type(self).__name__} found no direction along which the {n} cells vary.")
         if singular.size < self.n_components:
             logger.info(
                 "%s has %d components instead of %d: %d cells by %d features hold no more.",
-                type(self).__name__, singular.size, self.n_components, n, g,
-            )  # fmt: skip
-        self.singular_values = singular
-        scale = np.sqrt(n) / singular if self._whiten or self._row_standardize else np.ones_like(singular)
-        self._module = self._finish(map_, weight[:, None] * vectors * scale, mean, full)
+                *(type(self).__name__, singular.size, self.n_components, n, g),
+            )
+        self._module, self.singular_values = module, singular
         if self.batch_center:
             z = self.transform(X, batch=np.where(codes == n_batch, -1, codes)).astype(np.float64)
             known = np.where((z == 0).all(axis=1), n_batch, codes)  # cells without counts say nothing about the centre
@@ -197,31 +163,6 @@ class LinearTransform(ABC):
         """Fit and return the components of the same cells, ``(n, n_components)``."""
         self.fit(X, batch=batch, n_batch=n_batch, feature_mask=feature_mask)
         return self.transform(X, batch=batch)
-
-    def _fit_map(self, map_: FrozenProjection, X: Any, codes: NDArray[np.int64], n_measuring: Floats) -> None:
-        """Set target sum and feature weights; ``n_measuring`` is the number of cells that measured each feature."""
-        if self.kind == "lognorm":
-            map_.target_sum.fill_(LOGNORM_TARGET if self.target_sum is None else self.target_sum)
-        elif self.kind == "tfidf":
-            values = np.expm1(mapped(map_, X, codes).data)  # share of the row, while weights and target are still 1
-            here = values > 0
-            seen = np.bincount(X.indices[here], minlength=X.shape[1])
-            idf = np.where(seen > 0, n_measuring / np.maximum(seen, 1), 1.0)
-            map_.feature_weight.copy_(torch.from_numpy(idf))
-            typical = float(np.median((values * idf[X.indices])[here])) if here.any() else 1.0
-            map_.target_sum.fill_(TYPICAL_COUNT / typical if self.target_sum is None else self.target_sum)
-
-    def _finish(self, map_: FrozenProjection, weight: Floats, mean: Floats, mask: Floats) -> FrozenProjection:
-        out = FrozenProjection(
-            map_.n_features, weight.shape[1], map_.n_batch,
-            kind=map_.kind, row_standardize=self._row_standardize, masked=map_.masked,
-        )  # fmt: skip
-        for name in ("target_sum", "feature_weight", "n_measured", "feature_mask"):
-            if hasattr(map_, name):
-                getattr(out, name).copy_(getattr(map_, name))
-        out.weight.copy_(torch.from_numpy(weight))
-        out.offset.copy_(torch.from_numpy((mask * mean) @ weight))
-        return out
 
     # ------------------------------------------------------------ transform
 

@@ -72,11 +72,12 @@ class LinearCCA:
     Examples
     --------
     >>> import numpy as np
+    >>> import smalti as sm
     >>> rng = np.random.default_rng(0)
     >>> shared = rng.normal(size=(300, 2))
     >>> inputs = {m: shared @ rng.normal(size=(2, 6)) + rng.normal(size=(300, 6)) for m in ("a", "b")}
     >>> maps = {m: np.arange(300) for m in inputs}
-    >>> smalti.pp.LinearCCA(n_components=2).fit(inputs, maps).joint(inputs, maps).shape
+    >>> sm.pp.LinearCCA(n_components=2).fit(inputs, maps).joint(inputs, maps).shape
     (300, 2)
     """
 

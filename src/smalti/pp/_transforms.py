@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from smalti._validate import check_choice
 
 from ._base import LinearTransform
-
-if TYPE_CHECKING:
-    from smalti.nn import ProjectionKind
+from ._fit import Recipe
 
 PCAKind = Literal["tfidf", "lognorm", "identity"]
 
@@ -52,8 +50,9 @@ class LSI(LinearTransform):
     Examples
     --------
     >>> import numpy as np
+    >>> import smalti as sm
     >>> X = np.random.default_rng(0).binomial(1, 0.2, (60, 40))
-    >>> smalti.pp.LSI(n_components=5).fit(X).transform(X).shape
+    >>> sm.pp.LSI(n_components=5).fit(X).transform(X).shape
     (60, 5)
     """
 
@@ -71,26 +70,13 @@ class LSI(LinearTransform):
         self.drop_first = drop_first
         self.row_standardize = row_standardize
 
-    @property
-    def kind(self) -> ProjectionKind:
-        """``"tfidf"``."""
-        return "tfidf"
-
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().options() | {"drop_first": self.drop_first, "row_standardize": self.row_standardize}
 
     @property
-    def _center(self) -> bool:
-        return False
-
-    @property
-    def _row_standardize(self) -> bool:
-        return self.row_standardize
-
-    @property
-    def _n_dropped(self) -> int:
-        return int(self.drop_first)
+    def _recipe(self) -> Recipe:
+        return Recipe("tfidf", center=False, row_standardize=self.row_standardize, n_dropped=int(self.drop_first))
 
 
 class PCA(LinearTransform):
@@ -129,8 +115,9 @@ class PCA(LinearTransform):
     Examples
     --------
     >>> import numpy as np
+    >>> import smalti as sm
     >>> X = np.random.default_rng(0).poisson(1.0, (60, 40))
-    >>> smalti.pp.PCA(n_components=5).fit(X).transform(X).shape
+    >>> sm.pp.PCA(n_components=5).fit(X).transform(X).shape
     (60, 5)
     """
 
@@ -148,18 +135,13 @@ class PCA(LinearTransform):
         self._kind: PCAKind = check_choice(kind, get_args(PCAKind), "kind")
         self.standardize = kind == "identity" if standardize is None else standardize
 
-    @property
-    def kind(self) -> ProjectionKind:
-        """The map of single values."""
-        return self._kind
-
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return super().options() | {"kind": self._kind, "standardize": self.standardize}
 
     @property
-    def _standardize(self) -> bool:
-        return self.standardize
+    def _recipe(self) -> Recipe:
+        return Recipe(self._kind, standardize=self.standardize)
 
 
 class CLR(LinearTransform):
@@ -188,8 +170,9 @@ class CLR(LinearTransform):
     Examples
     --------
     >>> import numpy as np
+    >>> import smalti as sm
     >>> X = np.random.default_rng(0).poisson(20.0, (60, 12))
-    >>> smalti.pp.CLR().fit(X).transform(X).shape
+    >>> sm.pp.CLR().fit(X).transform(X).shape
     (60, 12)
     """
 
@@ -204,11 +187,6 @@ class CLR(LinearTransform):
         super().__init__(n_components, batch_center=batch_center, random_state=random_state)
         self.standardize = standardize
 
-    @property
-    def kind(self) -> ProjectionKind:
-        """``"clr"``."""
-        return "clr"
-
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         options = super().options() | {"standardize": self.standardize}
@@ -216,5 +194,5 @@ class CLR(LinearTransform):
         return options
 
     @property
-    def _standardize(self) -> bool:
-        return self.standardize
+    def _recipe(self) -> Recipe:
+        return Recipe("clr", standardize=self.standardize)

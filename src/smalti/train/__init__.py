@@ -1,0 +1,9 @@
+"""Splitting, batching, training plans and callbacks."""
+
+from __future__ import annotations
+
+from ._callbacks import RestoreBest, WriteCheckpoint
+from ._plans import AdversarialPlan, MosaicPlan
+from ._splitter import MosaicBatchSampler, MosaicSplitter
+
+__all__ = ["AdversarialPlan", "MosaicBatchSampler", "MosaicPlan", "MosaicSplitter", "RestoreBest", "WriteCheckpoint"]

@@ -1,0 +1,171 @@
+"""Categorical columns of ``mdata.obs``: batch and labels. Nothing is written to the user's object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from scvi.data.fields import BaseAnnDataField
+
+from smalti._validate import shorten
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+UNLABELED = -1
+"""Code of a cell without a label."""
+
+
+def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
+    """Return one value per cell from a column that every modality carries in its own ``.obs``.
+
+    Reads ``mdata.mod[m].obs[key]`` of every modality that has it, so it does not depend on which columns MuData pulled
+    up. Assign the result to ``mdata.obs[key]``.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    key
+        Name of the column.
+
+    Returns
+    -------
+    ``(n_obs,)``, indexed by ``mdata.obs_names``; missing where no modality knows the cell.
+
+    Raises
+    ------
+    KeyError
+        If no modality has the column.
+    ValueError
+        If two modalities disagree on a cell.
+    """
+    out = pd.Series(None, index=mdata.obs_names, dtype=object)
+    having = [name for name, mod in mdata.mod.items() if key in mod.obs]
+    if not having:
+        raise KeyError(f"No modality has a column {key!r} in its `.obs`; modalities: {shorten(mdata.mod)}.")
+    for name in having:
+        values = mdata.mod[name].obs[key].astype(object).dropna()
+        known = out.loc[values.index].dropna()
+        differ = known.index[known.to_numpy() != values.loc[known.index].to_numpy()]
+        if len(differ):
+            raise ValueError(
+                f"Column {key!r} of modality {name!r} disagrees with another modality on {len(differ)} cells, first "
+                f"{shorten(differ)}. Make them equal, or write `mdata.obs[{key!r}]` yourself."
+            )
+        out.loc[values.index] = values
+    return out
+
+
+class CategoryField(BaseAnnDataField):
+    """A categorical column of ``mdata.obs``, or none.
+
+    Codes are computed from the column and the categories in the registry whenever a dataset is made.
+
+    Parameters
+    ----------
+    key
+        Registry key, such as ``"batch"``.
+    column
+        Column of ``mdata.obs``; ``None`` gives every cell code 0.
+    missing
+        Value that stands for "not known", together with NaN, and gets code -1. ``None``: every cell needs a value.
+    """
+
+    def __init__(self, key: str, column: str | None, missing: str | None = None) -> None:
+        self.key, self.column, self.missing = key, column, missing
+
+    @property
+    def registry_key(self) -> str:
+        """Key in the registry and in minibatches."""
+        return self.key
+
+    @property
+    def attr_name(self) -> str:
+        """``"obs"``."""
+        return "obs"
+
+    @property
+    def attr_key(self) -> str | None:
+        """The column."""
+        return self.column
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no column was given."""
+        return self.column is None
+
+    def validate_field(self, adata: MuData) -> None:
+        """Raise ``KeyError`` if the column does not exist, ``ValueError`` if values that are needed are missing."""
+        if self.column is None:
+            return
+        if self.column not in adata.obs:
+            inside = [name for name, mod in adata.mod.items() if self.column in mod.obs]
+            remedy = (
+                f"Modalities {shorten(inside)} have it: call `mdata.obs[{self.column!r}] = "
+                f"sm.data.coalesce_obs(mdata, {self.column!r})` first."
+                if inside
+                else f"Available: {shorten(adata.obs.columns, 20)}."
+            )
+            raise KeyError(f"`mdata.obs` has no column {self.column!r} (given as {self.key}_key). {remedy}")
+        gone = adata.obs[self.column].isna()
+        if self.missing is None and gone.any():
+            raise ValueError(
+                f"Column {self.column!r} of `mdata.obs` is missing for {int(gone.sum())} cells, first "
+                f"{shorten(adata.obs_names[gone])}. Every cell needs a {self.key}: fill it in, for instance with "
+                f"`sm.data.coalesce_obs(mdata, {self.column!r})`."
+            )
+
+    def register_field(self, adata: MuData) -> dict[str, Any]:
+        """Return the categories, sorted."""
+        self.validate_field(adata)
+        values = adata.obs[self.column].dropna().astype(str)
+        categories = np.sort(pd.unique(values[values != self.missing].to_numpy()).astype(str))
+        if len(categories) == 0:
+            raise ValueError(
+                f"Column {self.column!r} of `mdata.obs` holds nothing but {self.missing!r} or missing values. "
+                f"Leave `{self.key}_key` out."
+            )
+        return {"categories": categories, "column": self.column, "missing": self.missing}
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
+        """Check that a query has no category the model does not know; a query needs no labels at all."""
+        if self.missing is not None and self.column not in adata_target.obs:
+            return state_registry
+        self.validate_field(adata_target)
+        found = pd.unique(adata_target.obs[self.column].dropna().astype(str))
+        known = {*state_registry["categories"], self.missing}
+        new = [value for value in found if value not in known]
+        if new:
+            raise ValueError(
+                f"Column {self.column!r} has values the model was not trained on: {shorten(new)}; known: "
+                f"{shorten(state_registry['categories'], 20)}. Train with these cells, or set the {self.key} to the "
+                "known one that is most like it."
+            )
+        return state_registry
+
+    def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
+        """Return ``{"n_<key>": number of categories}``; 1 without a column."""
+        return {f"n_{self.key}": len(state_registry["categories"]) if state_registry else 1}
+
+    def view_state_registry(self, state_registry: dict[str, Any]) -> Table:
+        """Return a table of categories and codes for ``view_anndata_setup``."""
+        table = Table(title=f"{self.key} from obs[{self.column!r}]")
+        table.add_column("category")
+        table.add_column("code")
+        for code, category in enumerate(state_registry["categories"]):
+            table.add_row(str(category), str(code))
+        return table
+
+    def codes(self, adata: MuData, state_registry: dict[str, Any]) -> NDArray[np.int64]:
+        """Return the code of every cell, ``(n_obs,)``; -1 where not known."""
+        if self.column is None:
+            return np.zeros(adata.n_obs, dtype=np.int64)
+        if self.column not in adata.obs:
+            return np.full(adata.n_obs, UNLABELED, dtype=np.int64)
+        values = adata.obs[self.column].astype(object)
+        text = values.where(values.isna(), values.astype(str))
+        return pd.Index(state_registry["categories"]).get_indexer(text).astype(np.int64)

@@ -1,0 +1,149 @@
+"""Registry fields of a mosaic: one per modality, which may be absent from a query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+from scvi.data.fields import BaseAnnDataField
+
+from smalti._validate import check_keys, check_names_equal, shorten
+
+from ._modality import ENCODER_INPUTS, Modality, check_values
+from ._values import matrix_of
+
+if TYPE_CHECKING:
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+PREFIX = "x_"
+"""Registry keys of modalities are ``x_<name>``; so are the keys of their blocks in a minibatch."""
+INPUT_PREFIX = "input_"
+"""Minibatch keys of encoder inputs that come from ``.obsm``."""
+
+
+class ModalityField(BaseAnnDataField):
+    """The values of one modality of a mosaic, with its specification and feature mask.
+
+    The state it leaves in the registry is plain (names, numbers, arrays), so that a model can be stored as JSON and
+    weights.
+
+    Parameters
+    ----------
+    name
+        Name of the modality.
+    spec
+        Its resolved specification.
+    batch_key
+        Column of ``mdata.obs`` whose categories name the columns of the feature mask.
+    """
+
+    def __init__(self, name: str, spec: Modality, batch_key: str | None = None) -> None:
+        self.name = name
+        self.spec = spec
+        self.batch_key = batch_key
+
+    @property
+    def registry_key(self) -> str:
+        """``x_<name>``."""
+        return PREFIX + self.name
+
+    @property
+    def attr_name(self) -> str:
+        """Attribute of the modality that holds the values."""
+        return "X" if self.spec.layer is None else "layers"
+
+    @property
+    def attr_key(self) -> str | None:
+        """Layer, if any."""
+        return self.spec.layer
+
+    @property
+    def mod_key(self) -> str:
+        """Name of the modality."""
+        return self.name
+
+    @property
+    def is_empty(self) -> bool:
+        """Never: the field always has a modality."""
+        return False
+
+    def get_field_data(self, adata: MuData) -> Any:
+        """Return the matrix of the modality, its own rows, as stored."""
+        return matrix_of(adata.mod[self.name], self.spec.layer, self.name)
+
+    def validate_field(self, adata: MuData) -> None:
+        """Values are checked when specifications are resolved, before any field is made."""
+
+    def register_field(self, adata: MuData) -> dict[str, Any]:
+        """Return names of variables, width of an ``.obsm`` input and the feature mask."""
+        mod = adata.mod[self.name]
+        state: dict[str, Any] = {
+            "column_names": mod.var_names.to_numpy().astype(str),
+            "n_vars": int(mod.n_vars),
+            "spec": self.spec.to_dict(),
+        }
+        if self.spec.encoder_input in mod.obsm:
+            state["n_input"] = int(np.asarray(mod.obsm[self.spec.encoder_input]).shape[1])
+        if self.spec.feature_mask is not None:
+            state["mask_batches"], state["feature_mask"] = self._read_mask(adata)
+        return state
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
+        """Check the variables of a query against those the model knows; an absent modality is fine."""
+        if self.name in adata_target.mod:
+            check_names_equal(
+                adata_target.mod[self.name].var_names.to_numpy(),
+                state_registry["column_names"],
+                f"Modality {self.name!r} differs from the one the model was trained on",
+                f"Bring it into the order of the model: `mdata[{self.name!r}][:, "
+                f"model.get_var_names()[{self.name!r}]]`; a feature that was not measured needs a column of zeros and "
+                "a `feature_mask`.",
+            )
+            check_values(adata_target, self.name, self.spec)
+            if self.spec.encoder_input not in ENCODER_INPUTS:
+                check_keys(
+                    [self.spec.encoder_input],
+                    list(adata_target.mod[self.name].obsm),
+                    f"Encoder input of modality {self.name!r} (`.obsm`)",
+                )
+            if self.spec.encoder_input in adata_target.mod[self.name].obsm and "n_input" in state_registry:
+                width = adata_target.mod[self.name].obsm[self.spec.encoder_input].shape[1]
+                if width != state_registry["n_input"]:
+                    raise ValueError(
+                        f"`.obsm[{self.spec.encoder_input!r}]` of modality {self.name!r} has {width} columns, the "
+                        f"model was trained on {state_registry['n_input']}. Apply the same transform as for training."
+                    )
+        return state_registry
+
+    def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
+        """Return ``{"n_x_<name>": number of variables}``."""
+        return {f"n_{self.registry_key}": state_registry["n_vars"]}
+
+    def view_state_registry(self, state_registry: dict[str, Any]) -> Table:
+        """Return a table of the specification for ``view_anndata_setup``."""
+        table = Table(title=f"Modality {self.name}")
+        table.add_column("field")
+        table.add_column("value")
+        for key, value in state_registry["spec"].items():
+            table.add_row(key, str(value))
+        return table
+
+    def _read_mask(self, adata: MuData) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        key = self.spec.feature_mask
+        where = f"Feature mask `.varm[{key!r}]` of modality {self.name!r}"
+        table = adata.mod[self.name].varm[key]
+        if not isinstance(table, pd.DataFrame):
+            raise TypeError(f"{where}: expected a DataFrame with one boolean column per batch, found {type(table)}.")
+        if self.batch_key is None:
+            raise ValueError(f"{where} is per batch, but no `batch_key` was given to `setup_mudata`.")
+        check_keys(pd.unique(adata.obs[self.batch_key].astype(str)), [str(c) for c in table.columns], where)
+        mask = table.to_numpy()
+        if mask.dtype != bool:
+            raise TypeError(f"{where}: expected boolean values, found {mask.dtype}.")
+        empty = ~mask.any(axis=0)
+        if empty.any():
+            raise ValueError(f"{where}: batches {shorten(table.columns[empty])} measured no feature at all.")
+        return np.asarray([str(c) for c in table.columns]), np.ascontiguousarray(mask.T)

@@ -1,0 +1,108 @@
+"""The data manager of a mosaic: scvi-tools' registry with a dataset that keeps modalities apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+
+from smalti._compat import SETUP_METHOD_NAME
+from smalti._validate import shorten
+
+from ._categories import CategoryField
+from ._dataset import MosaicDataset
+from ._fields import INPUT_PREFIX, ModalityField
+from ._modality import ENCODER_INPUTS, check_cells
+from ._presence import row_maps
+from ._reader import make_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+class MosaicManager(AnnDataManager):
+    """Manager of a MuData with any presence pattern.
+
+    It differs from :class:`scvi.data.AnnDataManager` in three points: cells need not be paired, views are refused
+    (their order cannot be trusted once copied), and the dataset reads each modality from its own matrix.
+    """
+
+    def __init__(
+        self,
+        fields: list[Any] | None = None,
+        setup_method_args: dict[str, Any] | None = None,
+        validation_checks: AnnDataManagerValidationCheck | None = None,
+    ) -> None:
+        checks = validation_checks or AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
+        super().__init__(fields, setup_method_args, checks)
+
+    def register_fields(
+        self, adata: MuData, source_registry: dict[str, Any] | None = None, **transfer_kwargs: Any
+    ) -> None:
+        """Register the fields with ``adata``; on transfer, check first that the new data are sound.
+
+        At set-up the same checks ran when the specifications were resolved.
+        """
+        if source_registry is not None:
+            here = [field.name for field in self.modality_fields if field.name in adata.mod]
+            if not here:
+                names = [field.name for field in self.modality_fields]
+                raise KeyError(f"The MuData has none of the modalities {shorten(names)}, only {shorten(adata.mod)}.")
+            check_cells(adata, here)
+        super().register_fields(adata, source_registry=source_registry, **transfer_kwargs)
+
+    def _get_setup_method_args(self) -> dict[str, Any]:
+        # upstream forgets the setup method on transfer; a saved model then looks for AnnData
+        return {
+            **super()._get_setup_method_args(),
+            SETUP_METHOD_NAME: self._registry.get(SETUP_METHOD_NAME, "setup_mudata"),
+        }
+
+    @property
+    def modality_fields(self) -> list[ModalityField]:
+        """Fields of the modalities, in the order of setup."""
+        return [field for field in self.fields if isinstance(field, ModalityField)]
+
+    def row_maps(self) -> dict[str, NDArray[np.int64]]:
+        """Return, for every modality of the model, the row of each cell; ``-1`` all over if it is not in the data."""
+        here = [field.name for field in self.modality_fields if field.name in self.adata.mod]
+        maps = row_maps(self.adata, here)
+        nowhere = np.full(self.adata.n_obs, -1, dtype=np.int64)
+        return {field.name: maps.get(field.name, nowhere) for field in self.modality_fields}
+
+    def presence(self) -> NDArray[np.bool_]:
+        """Return ``(n_obs, M)``: which cell was measured in which modality of the model."""
+        return np.column_stack([rows >= 0 for rows in self.row_maps().values()])
+
+    def codes(self) -> dict[str, NDArray[np.int64]]:
+        """Return the codes of all categorical columns by registry key, ``(n_obs,)`` each."""
+        fields = [field for field in self.fields if isinstance(field, CategoryField)]
+        return {f.registry_key: f.codes(self.adata, self.get_state_registry(f.registry_key)) for f in fields}
+
+    def create_torch_dataset(
+        self,
+        indices: Sequence[int] | None = None,
+        data_and_attributes: Any = None,
+        load_sparse_tensor: bool = False,
+    ) -> MosaicDataset:
+        """Return the dataset that loaders read; the last two arguments exist for scvi-tools and change nothing.
+
+        Rows are always loaded sparse where they are stored sparse.
+        """
+        maps = self.row_maps()
+        readers, reader_maps = {}, {}
+        for field in self.modality_fields:
+            if field.name not in self.adata.mod:
+                continue
+            readers[field.registry_key] = make_reader(field.get_field_data(self.adata))
+            reader_maps[field.registry_key] = maps[field.name]
+            source = field.spec.encoder_input
+            if source not in ENCODER_INPUTS:
+                key = INPUT_PREFIX + field.name
+                readers[key] = make_reader(np.asarray(self.adata.mod[field.name].obsm[source]))
+                reader_maps[key] = maps[field.name]
+        return MosaicDataset(readers, reader_maps, self.codes(), self.presence(), indices)

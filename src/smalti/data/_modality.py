@@ -1,0 +1,218 @@
+"""The specification of one modality: how its values are distributed and what the encoder sees of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from smalti._errors import MosaicAlignmentError
+from smalti._validate import check_choice, check_keys, check_unique, shorten
+
+from ._presence import presence, row_maps
+from ._values import check_finite, describe_bad_counts, looks_like_counts, matrix_of, mostly_ones, nonzero_share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+logger = logging.getLogger(__name__)
+
+Likelihood = Literal["nb", "zinb", "poisson", "bernoulli", "gaussian", "nb_mixture"]
+"""Distribution of the values of a modality given the latent."""
+
+EncoderInput = Literal["lsi", "pca", "clr", "counts"]
+"""Named encoder inputs; any other string is a key of the modality's ``.obsm``."""
+
+COUNT_LIKELIHOODS = ("nb", "zinb", "poisson", "bernoulli", "nb_mixture")
+ENCODER_INPUTS: tuple[str, ...] = get_args(EncoderInput)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """How a model reads one modality.
+
+    Every field may stay ``None``; it is then inferred from the values (never from the name) and logged.
+    """
+
+    likelihood: Likelihood | None = None
+    """Distribution of the values. ``"bernoulli"`` looks at zero against non-zero only; ``"nb_mixture"`` is a mixture
+    of background and foreground for proteins :cite:p:`Gayoso2021`."""
+    layer: str | None = None
+    """Layer that holds the values; ``None`` is ``.X``."""
+    encoder_input: str | None = None
+    """What the encoder sees: ``"lsi"``, ``"pca"`` or ``"clr"`` (components of a transform that is fitted on the data
+    given to the model and stored with it), ``"counts"`` (the values themselves, ``log1p`` for counts), or a key of
+    ``.obsm``."""
+    feature_mask: str | None = None
+    """Key of ``.varm`` with a boolean table, one column per batch: which features the batch's panel measured.
+    Unmeasured ones leave loss and encoder."""
+
+    def __post_init__(self) -> None:
+        if self.likelihood is not None:
+            check_choice(self.likelihood, get_args(Likelihood), "likelihood")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dictionary, as stored in the registry."""
+        return asdict(self)
+
+
+ModalityLike = str | dict[str, Any] | Modality | None
+
+
+def as_modality(spec: ModalityLike) -> Modality:
+    """Turn a likelihood, a dictionary of fields or ``None`` into a :class:`Modality`."""
+    if spec is None:
+        return Modality()
+    if isinstance(spec, Modality):
+        return spec
+    if isinstance(spec, str):
+        return Modality(likelihood=spec)  # type: ignore[arg-type]
+    return Modality(**spec)
+
+
+def infer_likelihood(x: Any) -> Likelihood:
+    """Infer the likelihood from the values: counts ``"nb"``, mostly 0/1 ``"bernoulli"``, reals ``"gaussian"``.
+
+    Parameters
+    ----------
+    x
+        ``(n, G)`` sparse or dense.
+    """
+    if not looks_like_counts(x):
+        return "gaussian"
+    return "bernoulli" if mostly_ones(x) else "nb"
+
+
+def infer_encoder_input(x: Any, likelihood: Likelihood) -> EncoderInput:
+    """Infer the encoder input from the values.
+
+    0/1 values get ``"lsi"``; counts of a small panel of which most entries are non-zero (proteins) ``"clr"``; all else
+    ``"pca"`` (of log-normalised counts, or of standardised reals).
+    """
+    if likelihood == "bernoulli":
+        return "lsi"
+    if likelihood != "gaussian" and x.shape[1] <= 1000 and nonzero_share(x) > 0.5:
+        return "clr"
+    return "pca"
+
+
+def resolve_modalities(
+    mdata: MuData,
+    modalities: Mapping[str, ModalityLike] | list[str] | tuple[str, ...] | None,
+    *,
+    required: bool = True,
+) -> dict[str, Modality]:
+    """Complete and check the specification of all modalities of a model.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    modalities
+        Names, or a mapping of names to likelihoods or :class:`Modality`; all modalities of ``mdata`` by default.
+    required
+        Whether every modality must exist in ``mdata``; a query may lack some.
+
+    Returns
+    -------
+    The specifications with every field filled in.
+
+    Raises
+    ------
+    KeyError
+        If a modality, layer or key does not exist.
+    ValueError
+        If there are fewer than two modalities, a modality has no cell, or its values do not fit its likelihood.
+    MosaicAlignmentError
+        If the maps between cells and rows are unusable, or a cell has no modality.
+    """
+    if modalities is None:
+        modalities = dict.fromkeys(mdata.mod)
+    elif not isinstance(modalities, dict):
+        modalities = dict.fromkeys(modalities)
+    specs = {name: as_modality(spec) for name, spec in modalities.items()}
+    if len(specs) < 2:
+        raise ValueError(f"Expected at least two modalities, found {shorten(specs) or 'none'}.")
+    if required:
+        check_keys(specs, list(mdata.mod), "`modalities`")
+    here = [name for name in specs if name in mdata.mod]
+    if not here:
+        raise KeyError(f"None of the modalities {shorten(specs, 20)} is in the MuData, which has {shorten(mdata.mod)}.")
+    check_cells(mdata, here)
+    return {name: _resolve(mdata, name, spec) if name in here else spec for name, spec in specs.items()}
+
+
+def refuse_view(mdata: MuData) -> None:
+    """Raise :class:`~smalti._errors.MosaicAlignmentError` for a view: copying one may change the order of its cells."""
+    if mdata.is_view:
+        raise MosaicAlignmentError(
+            "The MuData is a view, and copying one may change the order of its cells. Pass `indices=` instead, or "
+            "make the copy yourself (`mdata = mdata[...].copy()`) and use its `obs_names`."
+        )
+
+
+def check_cells(mdata: MuData, names: list[str]) -> None:
+    """Check that every cell can be found in every one of the modalities ``names``, and that none is empty.
+
+    Raises
+    ------
+    ValueError
+        If a modality has no cell or no variable.
+    MosaicAlignmentError
+        If ``mdata`` is a view, maps are stale or ambiguous, or a cell has no modality.
+    """
+    refuse_view(mdata)
+    for name in names:
+        if mdata.mod[name].n_obs == 0:
+            raise ValueError(
+                f"Modality {name!r} has no cell. Leave it out with `modalities={[n for n in names if n != name]}`."
+            )
+        if mdata.mod[name].n_vars == 0:
+            raise ValueError(f"Modality {name!r} has no variable. Leave it out of `modalities`.")
+    row_maps(mdata, names)
+    lonely = ~presence(mdata, names).any(axis=1)
+    if lonely.any():
+        raise MosaicAlignmentError(
+            f"{int(lonely.sum())} cells were measured in none of the modalities {shorten(names)}: "
+            f"{shorten(mdata.obs_names[lonely])}. Remove them (`mdata[keep].copy()`) or name more modalities."
+        )
+
+
+def check_values(mdata: MuData, name: str, spec: Modality) -> Any:
+    """Return the matrix of a modality after checking names and values against its specification.
+
+    Raises
+    ------
+    ValueError
+        If names of variables repeat, values are not finite, or are not counts where the likelihood needs them.
+    """
+    adata = mdata.mod[name]
+    check_unique(adata.var_names.to_numpy(), f"Variable names of modality {name!r}")
+    x = matrix_of(adata, spec.layer, name)
+    check_finite(x, name, adata.obs_names)
+    if spec.likelihood in COUNT_LIKELIHOODS and not looks_like_counts(x):
+        raise ValueError(
+            f"Likelihood {spec.likelihood!r} of modality {name!r} needs counts, but {describe_bad_counts(x)}. Name the "
+            f"layer with raw counts (`Modality(likelihood={spec.likelihood!r}, layer=...)`) or use 'gaussian'."
+        )
+    return x
+
+
+def _resolve(mdata: MuData, name: str, spec: Modality) -> Modality:
+    adata = mdata.mod[name]
+    x = check_values(mdata, name, spec)
+    likelihood = spec.likelihood
+    if likelihood is None:
+        likelihood = infer_likelihood(x)
+        logger.info("Modality %r: likelihood %r, inferred from the values.", name, likelihood)
+    encoder_input = spec.encoder_input
+    if encoder_input is None:
+        encoder_input = infer_encoder_input(x, likelihood)
+        logger.info("Modality %r: encoder input %r, inferred from the values.", name, encoder_input)
+    elif encoder_input not in ENCODER_INPUTS:
+        check_keys([encoder_input], list(adata.obsm), f"Encoder input of modality {name!r} (`.obsm`)")
+    if spec.feature_mask is not None:
+        check_keys([spec.feature_mask], list(adata.varm), f"Feature mask of modality {name!r} (`.varm`)")
+    return replace(spec, likelihood=likelihood, encoder_input=encoder_input)

@@ -1,0 +1,82 @@
+"""Readers: rows of one modality, on request, as tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from smalti.nn import SparseRows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class ModalityReader(Protocol):
+    """Anything that can hand out rows of a modality; rows are those of the modality, ``-1`` is an absent cell."""
+
+    def read(self, rows: NDArray[np.int64]) -> SparseRows | Tensor:
+        """Return ``len(rows)`` rows; an absent one is empty (sparse) or zero (dense)."""
+        ...
+
+
+class CSRReader:
+    """Rows of a sparse matrix in memory.
+
+    The matrix is used as it is if it is CSR (no copy, any number type); other sparse formats are converted once.
+
+    Parameters
+    ----------
+    x
+        ``(n, G)`` sparse matrix or array.
+    """
+
+    def __init__(self, x: Any) -> None:
+        x = x if x.format == "csr" else x.tocsr()
+        if not x.has_canonical_format:
+            x = x.copy()
+            x.sum_duplicates()
+        self.indptr = np.asarray(x.indptr, dtype=np.int64)
+        self.indices, self.data = x.indices, x.data
+
+    def read(self, rows: NDArray[np.int64]) -> SparseRows:
+        """Return the rows; gathering is vectorised, its work proportional to the stored values."""
+        here = rows >= 0
+        safe = np.where(here, rows, 0)
+        start = self.indptr[safe]
+        counts = np.where(here, self.indptr[safe + 1] - start, 0)
+        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(counts, out=indptr[1:])
+        at = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], counts)
+        return SparseRows(
+            torch.from_numpy(indptr),
+            torch.from_numpy(self.indices[at].astype(np.int64)),
+            torch.from_numpy(self.data[at].astype(np.float32)),
+        )
+
+
+class DenseReader:
+    """Rows of a dense matrix in memory.
+
+    Parameters
+    ----------
+    x
+        ``(n, G)`` array of any number type.
+    """
+
+    def __init__(self, x: Any) -> None:
+        self.x = np.asarray(x)
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return the rows as ``(len(rows), G)`` float32."""
+        out = self.x[np.maximum(rows, 0)].astype(np.float32)
+        out[rows < 0] = 0
+        return torch.from_numpy(out)
+
+
+def make_reader(x: Any) -> ModalityReader:
+    """Return the reader that fits how ``x`` is stored."""
+    return CSRReader(x) if sp.issparse(x) else DenseReader(x)

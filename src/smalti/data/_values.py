@@ -1,0 +1,98 @@
+"""Reading the values of a modality: what kind of numbers they are, and whether they are usable at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from smalti._validate import shorten
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+BLOCK = 5_000_000
+"""Values looked at in one go, so that checks need no copy of a whole modality."""
+
+
+def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
+    """Return ``adata.X`` or a layer of it, sparse or dense, as stored.
+
+    Raises
+    ------
+    KeyError
+        If the layer does not exist.
+    ValueError
+        If there is no matrix.
+    """
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(
+            f"Modality {modality!r} has no layer {layer!r}; available: {shorten(adata.layers, 20) or 'none'}. "
+            "Use `layer=None` for `.X`."
+        )
+    x = adata.X if layer is None else adata.layers[layer]
+    if x is None:
+        raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")
+    return x
+
+
+def stored_values(x: Any) -> NDArray[Any]:
+    """Return the stored values of a sparse matrix, or all values of a dense one, flat and without a copy."""
+    if sp.issparse(x):
+        return np.asarray(x.data)
+    return np.asarray(x).reshape(-1)
+
+
+def nonzero_share(x: Any) -> float:
+    """Return the share of entries that are not zero, in ``[0, 1]``."""
+    size = x.shape[0] * x.shape[1]
+    return float(np.count_nonzero(stored_values(x)) / size) if size else 0.0
+
+
+def check_finite(x: Any, modality: str, names: Any) -> None:
+    """Raise ``ValueError`` naming the first cells with NaN or infinite values."""
+    values = stored_values(x)
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"Modality {modality!r} holds values of type {values.dtype}, expected numbers.")
+    if values.dtype.kind != "f":
+        return
+    bad = sum(int((~np.isfinite(values[i : i + BLOCK])).sum()) for i in range(0, values.size, BLOCK))
+    if bad:
+        at = np.flatnonzero(~np.isfinite(values))[:5000]
+        rows = np.searchsorted(x.tocsr().indptr, at, side="right") - 1 if sp.issparse(x) else at // x.shape[1]
+        raise ValueError(
+            f"Modality {modality!r} has {bad} NaN or infinite values, first in cells "
+            f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or impute the "
+            "values, or, if whole features were not measured in a batch, set them to zero and pass a `feature_mask`."
+        )
+
+
+def looks_like_counts(x: Any) -> bool:
+    """Return whether all values are non-negative integers."""
+    values = stored_values(x)
+    if values.dtype.kind in "ub":
+        return True
+    for start in range(0, values.size, BLOCK):
+        part = values[start : start + BLOCK]
+        if (part < 0).any() or (values.dtype.kind == "f" and (part != np.floor(part)).any()):
+            return False
+    return True
+
+
+def mostly_ones(x: Any, share: float = 0.9) -> bool:
+    """Return whether at least ``share`` of the non-zero values are 1, as for accessibility or mutations."""
+    values = stored_values(x)
+    nonzero = np.count_nonzero(values)
+    return bool(nonzero > 0 and np.count_nonzero(values == 1) >= share * nonzero)
+
+
+def describe_bad_counts(x: Any) -> str:
+    """Say in a few words why values are not counts."""
+    values = stored_values(x)
+    negative = int((values < 0).sum())
+    if negative:
+        return f"{negative} values are negative (minimum {values.min():.4g})"
+    fractional = values[values != np.floor(values)]
+    return f"{fractional.size} values are not integers (such as {fractional[0]:.4g})"

@@ -1,0 +1,300 @@
+r"""Negative log-likelihoods of decoded values, written so that zeros are cheap.
+
+Most entries of a count matrix are zero. For every family the loss is therefore computed as
+
+.. math:: \sum_{ij} \ell_{ij}(x_{ij}) = \sum_{ij} \ell_{ij}(0) + \sum_{x_{ij} \ne 0} [\ell_{ij}(x_{ij}) - \ell_{ij}(0)],
+
+where the first sum is free of special functions and the second has as many terms as there are non-zero values.
+
+A family takes ``heads``, the raw outputs of a decoder, ``(n_heads, B, S)``, and ``log_scale``, a parameter per feature
+that broadcasts to ``(B, S)`` (dispersion, standard deviation or background level).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from ._target import SparseTarget
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ._target import Target
+
+LOG_MEAN_RANGE = (-18.0, 16.0)
+"""Log means are kept between 1.5e-8 and 9e6 counts; beyond, exponentials lose precision in float32."""
+
+
+class LikelihoodFamily(ABC):
+    """One family of distributions of the values of a modality."""
+
+    name: str
+    n_heads: int = 1
+    """Decoder outputs per feature."""
+    uses_library: bool = True
+    """Whether the mean is proportional to the library size of the cell."""
+
+    @abstractmethod
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        """Return the negative log-likelihood of ``x``; all arguments broadcast elementwise."""
+
+    @abstractmethod
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        """Return the expected value, ``(B, S)``."""
+
+    def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        """Return the negative log-likelihood of zeros, ``(B, S)``."""
+        return self.nll(torch.zeros_like(heads[0]), heads, log_scale)
+
+    def initial_head(self, mean_rate: Tensor) -> Tensor:
+        """Return the bias of the heads, ``(n_heads, G)``, that predicts the mean of every feature for every cell.
+
+        Parameters
+        ----------
+        mean_rate
+            ``(G,)`` mean value; mean share of the library where the family uses it.
+        """
+        bias = mean_rate.new_zeros((self.n_heads, mean_rate.shape[0]))
+        bias[0] = mean_rate.clamp(min=1e-8).log()
+        return bias
+
+
+def _clamp(log_mean: Tensor) -> Tensor:
+    return log_mean.clamp(*LOG_MEAN_RANGE)
+
+
+def _nb_nll(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
+    theta = log_theta.exp()
+    return (
+        torch.lgamma(theta)
+        + torch.lgamma(x + 1)
+        - torch.lgamma(x + theta)
+        + theta * F.softplus(log_mean - log_theta)
+        + x * F.softplus(log_theta - log_mean)
+    )
+
+
+def _nb_zero_nll(log_mean: Tensor, log_theta: Tensor) -> Tensor:
+    return log_theta.exp() * F.softplus(log_mean - log_theta)
+
+
+class NegativeBinomial(LikelihoodFamily):
+    r"""Negative binomial with mean :math:`\mu` and inverse dispersion :math:`\theta` (``log_scale`` is its log)."""
+
+    name = "nb"
+
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`-\log \mathrm{NB}(x; \mu, \theta)`."""
+        return _nb_nll(x, _clamp(heads[0]), log_scale)
+
+    def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\theta \log(1 + \mu / \theta)`."""
+        return _nb_zero_nll(_clamp(heads[0]), log_scale)
+
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu`."""
+        return _clamp(heads[0]).exp()
+
+
+class ZeroInflatedNegativeBinomial(LikelihoodFamily):
+    """Negative binomial with extra zeros; the second head is the logit of the inflation."""
+
+    name = "zinb"
+    n_heads = 2
+
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`-\log[\pi 1(x = 0) + (1 - \pi) \mathrm{NB}(x)]`."""
+        positive = _nb_nll(x, _clamp(heads[0]), log_scale) + F.softplus(heads[1])
+        return torch.where(x > 0, positive, self.zero_nll(heads, log_scale))
+
+    def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`-\log[\pi + (1 - \pi) \mathrm{NB}(0)]`."""
+        nb = _nb_zero_nll(_clamp(heads[0]), log_scale)
+        return F.softplus(heads[1]) - torch.logaddexp(heads[1], -nb)
+
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`(1 - \pi) \mu`."""
+        return _clamp(heads[0]).exp() * torch.sigmoid(-heads[1])
+
+    def initial_head(self, mean_rate: Tensor) -> Tensor:
+        """Start with little inflation (5 %)."""
+        bias = super().initial_head(mean_rate)
+        bias[1] = -3.0
+        return bias
+
+
+class Poisson(LikelihoodFamily):
+    """Poisson; ``log_scale`` is not used."""
+
+    name = "poisson"
+
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu - x \log \mu + \log x!`."""
+        log_mean = _clamp(heads[0])
+        return log_mean.exp() - x * log_mean + torch.lgamma(x + 1)
+
+    def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu`."""
+        return _clamp(heads[0]).exp()
+
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu`."""
+        return _clamp(heads[0]).exp()
+
+
+class Bernoulli(LikelihoodFamily):
+    r"""Zero against non-zero: :math:`P(x > 0) = 1 - e^{-\mu}` with a rate :math:`\mu` proportional to the library.
+
+    This is the complementary log-log link, under which a cell with twice the reads has twice the rate.
+    """
+
+    name = "bernoulli"
+
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu` for a zero, :math:`-\log(1 - e^{-\mu})` for anything else."""
+        rate = _clamp(heads[0]).exp()
+        return torch.where(x != 0, -torch.log(-torch.expm1(-rate)), rate)
+
+    def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu`."""
+        return _clamp(heads[0]).exp()
+
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`1 - e^{-\mu}`, a probability."""
+        return -torch.expm1(-_clamp(heads[0]).exp())
+
+
+class Gaussian(LikelihoodFamily):
+    """Normal with one standard deviation per feature; ``log_scale`` is its log."""
+
+    name = "gaussian"
+    uses_library = False
+
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\tfrac12 (x - \mu)^2 / \sigma^2 + \log \sigma + \tfrac12 \log 2 \pi`."""
+        log_scale = log_scale.clamp(min=-6)
+        return 0.5 * ((x - heads[0]) * torch.exp(-log_scale)).square() + log_scale + 0.5 * math.log(2 * math.pi)
+
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\mu`."""
+        return heads[0]
+
+    def initial_head(self, mean_rate: Tensor) -> Tensor:
+        """Start at the mean itself."""
+        return mean_rate[None].clone()
+
+
+class NegativeBinomialMixture(LikelihoodFamily):
+    r"""Background and foreground of proteins :cite:p:`Gayoso2021`.
+
+    :math:`x \sim \pi\, \mathrm{NB}(\beta, \theta) + (1 - \pi)\, \mathrm{NB}(\beta (1 + \alpha), \theta)`. The heads are
+    :math:`\log \beta` (of the cell and feature), the raw :math:`\alpha` (before a softplus) and the logit of the
+    background :math:`\pi`.
+    """
+
+    name = "nb_mixture"
+    n_heads = 3
+    uses_library = False
+
+    def _log_means(self, heads: Tensor) -> tuple[Tensor, Tensor]:
+        background = _clamp(heads[0])
+        return background, _clamp(background + torch.log1p(F.softplus(heads[1])))
+
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+        """Negative log of the mixture density."""
+        background, foreground = self._log_means(heads)
+        return -torch.logaddexp(
+            F.logsigmoid(heads[2]) - _nb_nll(x, background, log_scale),
+            F.logsigmoid(-heads[2]) - _nb_nll(x, foreground, log_scale),
+        )
+
+    def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        """Negative log of the mixture density at zero."""
+        background, foreground = self._log_means(heads)
+        return -torch.logaddexp(
+            F.logsigmoid(heads[2]) - _nb_zero_nll(background, log_scale),
+            F.logsigmoid(-heads[2]) - _nb_zero_nll(foreground, log_scale),
+        )
+
+    def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r""":math:`\pi \beta + (1 - \pi) \beta (1 + \alpha)`."""
+        background, foreground = self._log_means(heads)
+        share = torch.sigmoid(heads[2])
+        return share * background.exp() + (1 - share) * foreground.exp()
+
+    def foreground(self, heads: Tensor, log_scale: Tensor) -> Tensor:
+        r"""Return the denoised protein level :math:`(1 - \pi) \beta (1 + \alpha)`, ``(B, S)``."""
+        return torch.sigmoid(-heads[2]) * self._log_means(heads)[1].exp()
+
+    def initial_head(self, mean_rate: Tensor) -> Tensor:
+        """Background at half the mean, foreground some times higher, equal shares."""
+        bias = super().initial_head(mean_rate / 2)
+        bias[1] = 2.0
+        return bias
+
+
+FAMILIES: dict[str, LikelihoodFamily] = {
+    family.name: family
+    for family in (
+        NegativeBinomial(),
+        ZeroInflatedNegativeBinomial(),
+        Poisson(),
+        Bernoulli(),
+        Gaussian(),
+        NegativeBinomialMixture(),
+    )
+}
+"""All families by the name a user gives in ``setup_mudata``."""
+
+
+def reconstruction_nll(
+    family: LikelihoodFamily,
+    target: Target,
+    heads: Tensor,
+    log_scale: Tensor,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return the negative log-likelihood per cell, averaged over its measured features.
+
+    Parameters
+    ----------
+    family
+        Family of the modality.
+    target
+        Observed values of ``B`` cells at ``S`` features.
+    heads
+        ``(n_heads, B, S)``, library included.
+    log_scale
+        Broadcasts to ``(B, S)``.
+    mask
+        ``(B, S)`` bool, features the panel of the cell measured; all by default.
+
+    Returns
+    -------
+    ``(B,)``, nats per feature. A cell without a measured feature has loss 0.
+    """
+    _, n_rows, n_cols = heads.shape
+    log_scale = log_scale.expand(n_rows, n_cols)
+    if isinstance(target, SparseTarget):
+        loss = family.zero_nll(heads, log_scale)
+        if mask is not None:
+            loss = torch.where(mask, loss, torch.zeros_like(loss))
+        total = loss.sum(dim=1)
+        row, col, value = target
+        if mask is not None:
+            here = mask[row, col]
+            row, col, value = row[here], col[here], value[here]
+        at, scale_at = heads[:, row, col], log_scale[row, col]
+        extra = family.nll(value, at, scale_at) - family.zero_nll(at, scale_at)
+        total = total.index_add(0, row, extra)
+    else:
+        loss = family.nll(target, heads, log_scale)
+        if mask is not None:
+            loss = torch.where(mask, loss, torch.zeros_like(loss))
+        total = loss.sum(dim=1)
+    return total / (n_cols if mask is None else mask.sum(dim=1).clamp(min=1))

@@ -1,0 +1,217 @@
+"""Fitting what networks see to the data they are built for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scvi import REGISTRY_KEYS
+
+from smalti.data import COUNT_LIKELIHOODS, make_reader
+from smalti.losses import FAMILIES
+from smalti.nn import DenseInput, FrozenProjection
+from smalti.pp import CLR, LSI, PCA, choose_n_components
+
+from ._sizes import ModalitySize, MosaicSizes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from smalti.data import ModalityField, MosaicManager
+
+    from ._inputs import MosaicInputs
+
+logger = logging.getLogger(__name__)
+
+MAX_COMPONENTS = 50
+"""Components fitted before cross-validation chooses how many of them to keep."""
+FALLBACK_COMPONENTS = 30
+"""Components kept when there are too few pairs to choose by."""
+MIN_PAIRS = 50
+"""Pairs needed for a choice by cross-validation."""
+INPUT_SPREAD = 3.0
+"""Standard deviation given to the leading component, so that inputs of any unit suit the same learning rate."""
+CHUNK_ROWS = 8192
+
+
+class FittedInputs:
+    """Sizes of a mosaic and the state of its input layers, before any network exists.
+
+    Parameters
+    ----------
+    manager
+        Manager of the training data.
+    n_components
+        Components of transforms; chosen by cross-validated linear CCA on paired cells by default.
+    random_state
+        Seed of folds and decompositions.
+    """
+
+    def __init__(self, manager: MosaicManager, *, n_components: int | None = None, random_state: int = 0) -> None:
+        self.manager = manager
+        self.maps = manager.row_maps()
+        self.batch = manager.codes()[REGISTRY_KEYS.BATCH_KEY]
+        self.n_batch = int(manager.summary_stats["n_batch"])
+        self.masks = {field.name: self._mask(field) for field in manager.modality_fields}
+        self.layers: dict[str, FrozenProjection | DenseInput | None] = {}
+        self.components: dict[str, NDArray[np.float32]] = {}
+        for field in manager.modality_fields:
+            self._fit_layer(field, n_components or MAX_COMPONENTS, random_state)
+        if n_components is None and self.components:
+            self._truncate(self._choose(random_state))
+        for name, layer in self.layers.items():
+            if layer is not None:
+                spread = float(self.components[name].std(axis=0).max())
+                scale = INPUT_SPREAD / spread if spread > 0 else 1.0
+                layer.scale.mul_(scale)
+                self.components[name] = self.components[name] * np.float32(scale)
+
+    def sizes(self, *, n_labels: int) -> MosaicSizes:
+        """Return the sizes of everything."""
+        presence = np.column_stack([rows >= 0 for rows in self.maps.values()])
+        shared = presence.T.astype(np.int64) @ presence
+        names = list(self.maps)
+        return MosaicSizes(
+            modalities={field.name: self._size(field) for field in self.manager.modality_fields},
+            n_batch=self.n_batch,
+            n_labels=n_labels,
+            pairs=tuple((a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j and shared[i, j] > 0),
+        )
+
+    @torch.no_grad()
+    def load_into(self, inputs: MosaicInputs) -> dict[str, torch.Tensor]:
+        """Copy the fitted state into a model's inputs; return the mean rate of every feature, ``(G,)`` by modality."""
+        for name, layer in self.layers.items():
+            if layer is not None:
+                inputs.layers[name].load_state_dict(layer.state_dict())
+            mask = self.masks[name]
+            table = inputs.mask_table(name)
+            if mask is not None and table is not None:
+                table.copy_(torch.from_numpy(np.vstack([mask, mask.any(axis=0)])))
+        rates, library = {}, {}
+        for field in self.manager.modality_fields:
+            rates[field.name], library[field.name] = self._rates(field)
+        for a, (source, x) in enumerate(library.items()):
+            known = x[self.maps[source] >= 0]
+            inputs.mean_log_library[a] = float(known.mean())
+            for b, (target, y) in enumerate(library.items()):
+                both = (self.maps[source] >= 0) & (self.maps[target] >= 0)
+                if source != target and both.sum() >= MIN_PAIRS and x[both].std() > 0:
+                    inputs.library_slope[a, b] = float(np.polyfit(x[both], y[both], 1)[0])
+        return rates
+
+    # ------------------------------------------------------------------ parts
+
+    def _mask(self, field: ModalityField) -> NDArray[np.bool_] | None:
+        state = self.manager.get_state_registry(field.registry_key)
+        if state.get("feature_mask") is None:
+            return None
+        columns = list(state["mask_batches"])
+        categories = self.manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)["categories"]
+        mask: NDArray[np.bool_] = np.asarray(state["feature_mask"], dtype=bool)
+        return mask[[columns.index(str(category)) for category in categories]]
+
+    def _local_batch(self, name: str) -> NDArray[np.int64]:
+        rows = self.maps[name]
+        here = rows >= 0
+        out = np.empty(int(here.sum()), dtype=np.int64)
+        out[rows[here]] = self.batch[here]
+        return out
+
+    def _fit_layer(self, field: ModalityField, n_components: int, random_state: int) -> None:
+        name, source = field.name, field.spec.encoder_input
+        batch = self._local_batch(name)
+        if source == "counts":
+            self.layers[name] = None
+            return
+        adata = self.manager.adata.mod[name]
+        if source not in ("lsi", "pca", "clr"):
+            layer = DenseInput(int(np.asarray(adata.obsm[source]).shape[1]), self.n_batch)
+            z = np.asarray(adata.obsm[source], dtype=np.float32)
+            centres = np.stack(
+                [z[batch == b].mean(axis=0) if (batch == b).any() else z.mean(axis=0) for b in range(self.n_batch)]
+            )
+            layer.centre.copy_(torch.from_numpy(np.vstack([centres, centres.mean(axis=0)])))
+            self.layers[name], self.components[name] = layer, z - centres[batch]
+            return
+        x = field.get_field_data(self.manager.adata)
+        limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
+        counts = field.spec.likelihood in COUNT_LIKELIHOODS
+        transform: LSI | PCA | CLR
+        if source == "lsi":
+            transform = LSI(limit, random_state=random_state)
+        elif source == "clr":
+            transform = CLR(limit, random_state=random_state)
+        else:
+            transform = PCA(limit, kind="tfidf" if counts else "identity", random_state=random_state)
+        transform.fit(x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name])
+        self.layers[name] = transform.to_module()
+        self.components[name] = transform.transform(x, batch=batch)
+
+    def _choose(self, random_state: int) -> int:
+        maps = {name: self.maps[name] for name in self.components}
+        present = np.column_stack([rows >= 0 for rows in maps.values()])
+        n_pairs = int((present.sum(axis=1) >= 2).sum())
+        if len(maps) < 2 or n_pairs < MIN_PAIRS:
+            logger.info("%d paired cells are too few to choose by: %d components.", n_pairs, FALLBACK_COMPONENTS)
+            return FALLBACK_COMPONENTS
+        chosen = int(choose_n_components(self.components, maps, random_state=random_state))
+        logger.info("%d components per modality, chosen on held-out pairs of linear CCA.", chosen)
+        return chosen
+
+    def _truncate(self, n_components: int) -> None:
+        for name, layer in self.layers.items():
+            if isinstance(layer, FrozenProjection) and layer.n_components > n_components:
+                self.layers[name] = layer.truncate(n_components)
+                self.components[name] = self.components[name][:, :n_components]
+
+    def _size(self, field: ModalityField) -> ModalitySize:
+        layer = self.layers[field.name]
+        kind: Any = "counts"
+        config: dict[str, Any] = {"log": field.spec.likelihood in COUNT_LIKELIHOODS}
+        if isinstance(layer, FrozenProjection):
+            kind, config = "projection", dict(layer.config)
+        elif isinstance(layer, DenseInput):
+            kind, config = "dense", {"n_in": int(layer.centre.shape[1])}
+        return ModalitySize(
+            n_features=int(self.manager.get_state_registry(field.registry_key)["n_vars"]),
+            likelihood=str(field.spec.likelihood),
+            input_kind=kind,
+            input_config=config,
+            masked=self.masks[field.name] is not None,
+        )
+
+    def _rates(self, field: ModalityField) -> tuple[torch.Tensor, NDArray[np.float64]]:
+        """Mean of every feature over the cells that measured it (per unit of library where the family uses it)."""
+        family, name = FAMILIES[str(field.spec.likelihood)], field.name
+        x = field.get_field_data(self.manager.adata)
+        batch, mask = self._local_batch(name), self.masks[name]
+        reader = make_reader(x)
+        n, g = x.shape
+        total, size, log_library = np.zeros(g), np.zeros(g), np.zeros(n)
+        for start in range(0, n, CHUNK_ROWS):
+            rows = np.arange(start, min(start + CHUNK_ROWS, n))
+            sums, per_row = _sums(reader.read(rows), g, family.name == "bernoulli")
+            log_library[rows] = np.log(np.maximum(per_row, 1))
+            total += sums
+            weight = np.maximum(per_row, 1) if family.uses_library else np.ones(len(rows))
+            if mask is None:
+                size += weight.sum()
+            else:
+                size += np.bincount(batch[rows], weight, self.n_batch) @ mask
+        full = np.full(len(self.batch), np.nan)
+        here = self.maps[name] >= 0
+        full[here] = log_library[self.maps[name][here]]
+        return torch.from_numpy(total / np.maximum(size, 1e-8)).float(), full
+
+
+def _sums(block: Any, n_features: int, binary: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Column sums (of zero against non-zero if ``binary``) and row sums of a block."""
+    if isinstance(block, torch.Tensor):
+        x = block.numpy()
+        return ((x != 0) if binary else x).sum(axis=0).astype(np.float64), x.sum(axis=1).astype(np.float64)
+    values = block.values.numpy()
+    columns = np.bincount(block.indices.numpy(), (values != 0) if binary else values, n_features)
+    return columns.astype(np.float64), block.row_sums().numpy().astype(np.float64)

@@ -1,0 +1,327 @@
+"""What every model shares: set-up, data, inference loop, storage, summary."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from mudata import read_h5mu
+from scvi import REGISTRY_KEYS
+from scvi.model.base import BaseModelClass
+
+from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY, resolve_device
+from smalti._errors import MosaicAlignmentError, NotFittedError
+from smalti._validate import check_choice, shorten
+from smalti.data import PREFIX, CategoryField, ModalityField, MosaicManager, refuse_view, resolve_modalities, to_device
+
+from ._persistence import DATA, read_model, write_model
+from ._sizes import MosaicSizes
+from ._training import TrainingMixin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from smalti.data import ModalityLike
+
+logger = logging.getLogger(__name__)
+
+INFERENCE_BATCH = 1024
+
+
+class MosaicModel(TrainingMixin, BaseModelClass):
+    """Base of all models: a MuData with any presence pattern in, latents and predictions out.
+
+    Subclasses set ``self.sizes_`` and ``self.module`` in their constructor and implement what they infer.
+    """
+
+    random_state: int = 0
+    sizes_: MosaicSizes
+    config_: dict[str, Any]
+    """Arguments of the constructor that rebuild the model, plain values only."""
+
+    # ------------------------------------------------------------------ set-up
+
+    @classmethod
+    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
+        """Not offered: a single AnnData has no modalities."""
+        raise NotImplementedError(
+            f"{cls.__name__} integrates modalities: put them into a MuData, "
+            f"`mudata.MuData({{'rna': rna, 'adt': adt}})`, and call `{cls.__name__}.setup_mudata`."
+        )
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        modalities: Mapping[str, ModalityLike] | list[str] | None = None,
+        *,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        unlabeled_category: str = "unknown",
+        source_registry: dict[str, Any] | None = None,
+    ) -> None:
+        """Register a mosaic with the model class; the same call for every model.
+
+        Nothing is written to ``mdata`` but scvi-tools' two identifiers in ``.uns``.
+
+        Parameters
+        ----------
+        mdata
+            The mosaic: any two or more modalities, any presence pattern, raw values sparse or dense.
+        modalities
+            Names, or a mapping of names to a likelihood (``"nb"``) or a :class:`~smalti.data.Modality`. By default all
+            modalities, likelihoods inferred from the values and logged.
+        batch_key
+            Column of ``mdata.obs`` with the batch of every cell.
+        labels_key
+            Column of ``mdata.obs`` with labels, missing for cells without one.
+        unlabeled_category
+            Value of that column that means "no label", besides missing values.
+        source_registry
+            Registry of a trained model whose set-up is repeated on ``mdata``; ``load`` fills it in.
+
+        Raises
+        ------
+        KeyError
+            If a modality, layer, column or key does not exist.
+        ValueError
+            If values do not fit their likelihood, or names repeat.
+        MosaicAlignmentError
+            If the map from cells to rows is stale or ambiguous, or ``mdata`` is a view.
+        """
+        setup_args = cls._get_setup_method_args(
+            cls=cls,
+            mdata=mdata,
+            modalities=modalities,
+            batch_key=batch_key,
+            labels_key=labels_key,
+            unlabeled_category=unlabeled_category,
+        )
+        specs = resolve_modalities(mdata, modalities, required=source_registry is None)
+        setup_args[SETUP_ARGS]["modalities"] = {name: spec.to_dict() for name, spec in specs.items()}
+        manager = MosaicManager(
+            fields=[
+                CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                CategoryField(REGISTRY_KEYS.LABELS_KEY, labels_key, missing=unlabeled_category),
+                *(ModalityField(name, spec, batch_key) for name, spec in specs.items()),
+            ],
+            setup_method_args=setup_args,
+        )
+        manager.register_fields(mdata, source_registry=source_registry)
+        cls.register_manager(manager)
+
+    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
+        """Refuse views (their order cannot be trusted) and register new data with the model's set-up."""
+        if adata is None:
+            if self.adata is None:
+                raise NotFittedError("The model was loaded without data: pass `mdata=`, or set `model.adata = mdata`.")
+            adata = self.adata
+        refuse_view(adata)
+        return super()._validate_anndata(adata, copy_if_view=False)
+
+    # ------------------------------------------------------------------ the data
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names of the modalities, in the order of set-up."""
+        return [key[len(PREFIX) :] for key in self.registry_[FIELD_REGISTRIES] if key.startswith(PREFIX)]
+
+    def state_of(self, modality: str) -> dict[str, Any]:
+        """Return what the registry knows of a modality."""
+        return self.registry_[FIELD_REGISTRIES][PREFIX + modality][STATE_REGISTRY]
+
+    @property
+    def label_categories(self) -> list[str]:
+        """Names of the known labels; empty if the model was set up without labels."""
+        state = self.registry_[FIELD_REGISTRIES][REGISTRY_KEYS.LABELS_KEY][STATE_REGISTRY]
+        return [str(c) for c in state["categories"]] if state else []
+
+    @property
+    def batch_categories(self) -> list[str]:
+        """Names of the batches; empty without a ``batch_key``."""
+        state = self.registry_[FIELD_REGISTRIES][REGISTRY_KEYS.BATCH_KEY][STATE_REGISTRY]
+        return [str(c) for c in state["categories"]] if state else []
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, list[str]]:
+        """Return the names of the variables of every modality, as trained on."""
+        return {name: [str(v) for v in self.state_of(name)["column_names"]] for name in self.modalities}
+
+    def check_modality(self, name: str, what: str = "modality") -> str:
+        """Return ``name`` if the model has such a modality, else raise ``ValueError`` listing them."""
+        return check_choice(name, self.modalities, what)
+
+    def iterate(
+        self,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield minibatches on the model's device, in order, the network in evaluation mode without gradients.
+
+        Parameters
+        ----------
+        mdata
+            Data; those the model was trained on by default.
+        indices
+            Positions in ``mdata.obs_names``, or a boolean mask; all cells by default.
+        batch_size
+            Cells per batch.
+        """
+        self._check_if_trained(warn=True)
+        mdata = self._validate_anndata(mdata)
+        dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(_positions(mdata, indices))
+        step = batch_size or INFERENCE_BATCH
+        self.module.eval()
+        with torch.no_grad():
+            for start in range(0, len(dataset), step):
+                batch = dataset[np.arange(start, min(start + step, len(dataset)))]
+                yield to_device(batch, self.module.device)
+
+    def with_modality(
+        self, mdata: MuData | None, modality: str, indices: Sequence[int] | NDArray[Any] | None = None
+    ) -> NDArray[np.bool_]:
+        """Return which of the cells were measured in ``modality``, boolean; raise if none was."""
+        mdata = self._validate_anndata(mdata)
+        manager = self.get_anndata_manager(mdata, required=True)
+        here = manager.row_maps()[modality] >= 0
+        at = _positions(mdata, indices)
+        here = here if at is None else here[at]
+        if not here.any():
+            raise ValueError(f"None of the {len(here)} cells was measured in modality {modality!r}.")
+        return here
+
+    # ------------------------------------------------------------------ storage
+
+    def save(
+        self,
+        dir_path: str | Path,
+        *,
+        overwrite: bool = False,
+        save_anndata: bool = False,
+    ) -> None:
+        """Write the model to a folder: weights as safetensors, all else as JSON.
+
+        Parameters
+        ----------
+        dir_path
+            Folder.
+        overwrite
+            Replace a model that is there.
+        save_anndata
+            Write the MuData beside it, so that ``load`` needs no data.
+
+        Raises
+        ------
+        FileExistsError
+            If there is a model and ``overwrite`` is false.
+        """
+        path = Path(dir_path)
+        keep = {key: value for key, value in self.registry_.items() if key != FIELD_REGISTRIES}
+        registry = {
+            "model": type(self).__name__,
+            "config": self.config_,
+            "sizes": self.sizes_.to_dict(),
+            "registry": {**keep, FIELD_REGISTRIES: dict(self.registry_[FIELD_REGISTRIES])},
+            "is_trained": self.is_trained_,
+            "history": self.history_ or {},
+            "train_indices": self.train_indices_,
+            "validation_indices": self.validation_indices_,
+        }
+        write_model(path, self.module.state_dict(), registry, overwrite=overwrite)
+        if save_anndata:
+            if self.adata is None:
+                raise NotFittedError("The model has no data to save: it was loaded without.")
+            self.adata.write(path / DATA)
+
+    @classmethod
+    def load(
+        cls,
+        dir_path: str | Path,
+        adata: MuData | None = None,
+        *,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> Self:
+        """Read a model that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        dir_path
+            Folder.
+        adata
+            MuData to attach, with the same variables; it may lack modalities. By default the stored one, if any;
+            without data the model can be given some later (``model.adata = mdata``).
+        accelerator, device
+            Where to put the network.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no model.
+        UnsafeFileError
+            If the folder holds a pickle or a file of unknown origin.
+        ValueError
+            If the stored model is of another class, or the data do not fit.
+        """
+        path = Path(dir_path)
+        weights, state = read_model(path)
+        if state["model"] != cls.__name__:
+            raise ValueError(f"{path} holds a {state['model']}; call `smalti.model.{state['model']}.load`.")
+        if adata is None and (path / DATA).exists():
+            adata = read_h5mu(path / DATA)
+        registry = state["registry"]
+        if adata is not None:
+            cls.setup_mudata(adata, source_registry=registry, **registry[SETUP_ARGS])
+        model = cls(
+            adata,
+            registry=None if adata is not None else registry,
+            sizes=MosaicSizes.from_dict(state["sizes"]),
+            **state["config"],
+        )
+        model.module.load_state_dict(weights)
+        model.is_trained_ = state["is_trained"]
+        model.history_ = state["history"] or None
+        model.train_indices_, model.validation_indices_ = state["train_indices"], state["validation_indices"]
+        model.to_device(resolve_device(accelerator, device))
+        model.module.eval()
+        return model
+
+    # ------------------------------------------------------------------ summary
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ({'trained' if self.is_trained_ else 'not trained'})"]
+        for name, size in self.sizes_.modalities.items():
+            width = size.input_config.get("n_components", size.input_config.get("n_in", ""))
+            seen = f"{size.input_kind} {width}".strip()
+            lines.append(f"  {name}: {size.n_features} features, {size.likelihood}, encoder sees {seen}")
+        cells = f"{self.adata.n_obs} cells" if self.adata is not None else "no data attached"
+        pairs = shorten([f"{a}-{b}" for a, b in self.sizes_.pairs]) or "none"
+        lines.append(f"  {cells}, batches: {self.sizes_.n_batch}, labels: {self.sizes_.n_labels}, paired: {pairs}")
+        n_weights = sum(p.numel() for p in self.module.parameters())
+        lines.append(f"  {n_weights:,} weights on {self.module.device}; {self._model_summary_string}")
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """Return what the model is made of, as text."""
+        return repr(self)
+
+
+def _positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> NDArray[np.int64] | None:
+    if indices is None:
+        return None
+    at = np.asarray(indices)
+    if at.dtype == bool:
+        if at.shape != (mdata.n_obs,):
+            raise ValueError(f"A boolean `indices` needs {mdata.n_obs} entries, found {at.size}.")
+        return np.flatnonzero(at)
+    at = at.astype(np.int64).ravel()
+    outside = at[(at < 0) | (at >= mdata.n_obs)]
+    if outside.size:
+        raise MosaicAlignmentError(f"`indices` must lie in 0..{mdata.n_obs - 1}, found {shorten(outside.tolist())}.")
+    return at

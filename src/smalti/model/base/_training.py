@@ -1,0 +1,185 @@
+"""The one ``train`` of all models."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from scvi.train import TrainRunner
+
+from smalti._compat import distributed_strategy
+from smalti._errors import UnsafeFileError
+from smalti._validate import check_positive
+from smalti.train import AdversarialPlan, MosaicPlan, MosaicSplitter, RestoreBest, WriteCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+MONITOR = "monitor_validation"
+"""What early stopping looks at: the weighted sum of all terms but adversarial ones, on validation cells."""
+MAX_CHECKS = 60
+"""Validation passes per training; each costs about as much as an epoch of its size."""
+
+
+class TrainingMixin:
+    """Training with progress bar, early stopping, history, seed, device choice and checkpoints."""
+
+    default_batch_size = 256
+    default_steps = 1000
+    """Batches of a training whose length is not given."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int | None = None,
+        train_size: float = 0.9,
+        validation_indices: Sequence[int] | NDArray[Any] | None = None,
+        paired_share: float = 0.5,
+        early_stopping: bool = True,
+        early_stopping_patience: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        plan_kwargs: dict[str, Any] | None = None,
+        trainer_kwargs: dict[str, Any] | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        num_workers: int = 0,
+        progress: bool | Literal["auto"] = "auto",
+    ) -> None:
+        """Train the model; afterwards ``history`` holds every logged term per epoch.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs; an epoch draws as many cells as there are. By default as many as give ``default_steps`` batches.
+        batch_size
+            Cells per batch, ``default_batch_size`` by default.
+        train_size
+            Share of cells to train on, in ``(0, 1]``; the rest is held out, evenly over presence patterns, to choose
+            the best epoch. With 1 nothing is held out and the last epoch is kept.
+        validation_indices
+            Positions of the cells to hold out, instead of a random share.
+        paired_share
+            Smallest share of paired cells per batch, in ``[0, 1]``.
+        early_stopping
+            Whether to stop when the monitor no longer falls. It contains no adversarial term. The weights of the best
+            epoch are restored in any case.
+        early_stopping_patience
+            Validation passes without improvement before stopping; by default a third of all.
+        accelerator, devices
+            As in Lightning: ``"cpu"``, ``"gpu"``, ``"auto"``; number or list of devices.
+        plan_kwargs
+            Options of the training plan, see :class:`~smalti.train.MosaicPlan` and
+            :class:`~smalti.train.AdversarialPlan`.
+        trainer_kwargs
+            Passed to :class:`scvi.train.Trainer`, such as ``{"precision": "bf16-mixed"}``.
+        checkpoint
+            File to which the full state of training is written after every epoch.
+        resume
+            Continue from ``checkpoint`` if it exists. The file must hold tensors and plain values only.
+        num_workers
+            Loader processes; 0 is fastest for data in memory.
+        progress
+            Whether to show a progress bar.
+
+        Raises
+        ------
+        ValueError
+            If options contradict each other or the data lack what a loss term needs.
+        NonFiniteLossError
+            If a loss term becomes NaN or infinite.
+        """
+        self._check_trainable()
+        batch_size = self.default_batch_size if batch_size is None else batch_size
+        options = dict(trainer_kwargs or {})
+        distributed = distributed_strategy(options.get("strategy"))
+        splitter = MosaicSplitter(
+            self.adata_manager,
+            train_size=train_size,
+            batch_size=batch_size,
+            paired_share=paired_share,
+            validation_indices=validation_indices,
+            seed=self.random_state,
+            num_workers=num_workers,
+        )
+        if max_epochs is None:
+            max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
+        check_positive(max_epochs, "max_epochs")
+        check_every = max(1, max_epochs // MAX_CHECKS)
+        callbacks = [*options.pop("callbacks", [])]
+        if splitter.n_val:
+            callbacks.append(RestoreBest(MONITOR))
+            options.setdefault("check_val_every_n_epoch", check_every)
+            if early_stopping and not distributed:
+                options |= {
+                    "early_stopping": True,
+                    "early_stopping_monitor": MONITOR,
+                    "early_stopping_patience": early_stopping_patience or max(5, max_epochs // check_every // 3),
+                }
+        if checkpoint is not None:
+            callbacks.append(WriteCheckpoint(checkpoint))
+            if resume and Path(checkpoint).exists():
+                options["ckpt_path"] = str(_safe_checkpoint(Path(checkpoint)))
+        if progress != "auto":
+            options["enable_progress_bar"] = progress
+        plan_cls = AdversarialPlan if self.uses_adversary else MosaicPlan
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
+            warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+            torch.manual_seed(self.random_state)
+            self._before_training(splitter)
+            runner = TrainRunner(
+                self,
+                training_plan=plan_cls(self.module, **{**self.plan_defaults(), **(plan_kwargs or {})}),
+                data_splitter=splitter,
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                callbacks=callbacks,
+                use_distributed_sampler=False,
+                **options,
+            )
+            runner()
+
+    # ------------------------------------------------------- what models may change
+
+    @property
+    def uses_adversary(self) -> bool:
+        """Whether training needs a second optimiser."""
+        return getattr(self.module, "discriminator", None) is not None
+
+    def plan_defaults(self) -> dict[str, Any]:
+        """Return the model's own defaults of the training plan."""
+        return {}
+
+    def suggested_steps(self, splitter: MosaicSplitter) -> int:
+        """Return how many batches to train for when the user does not say."""
+        return self.default_steps
+
+    def _check_trainable(self) -> None:
+        """Raise ``ValueError`` if the data lack what the model needs."""
+        if self.adata is None:
+            raise ValueError("The model was loaded without data. Set `model.adata = mdata` first.")
+
+    def _before_training(self, splitter: MosaicSplitter) -> None:
+        """Initialise what depends on which cells are for training."""
+
+
+def _safe_checkpoint(path: Path) -> Path:
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UnsafeFileError(
+            f"The checkpoint {path} holds more than tensors and plain values, so it is not opened: {error}"
+        ) from error
+    return path

@@ -1,0 +1,366 @@
+"""CLUE for users."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from smalti._validate import check_choice
+from smalti.model.base import FittedInputs, MosaicModel, MosaicSizes, balancing_weights, warm_start
+from smalti.nn import fuse, masked_mean
+
+from ._module import CLUEModule
+from ._options import resolve_options
+from ._translate import Translation, decode_expected, read_batch, read_library
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import ArrayLike, NDArray
+
+    from smalti.nn import Fusion
+    from smalti.train import MosaicSplitter
+
+    from ._options import CLUEOptions, LossWeights, Preset
+
+Block = Literal["aligned", "full"]
+
+
+class CLUE(MosaicModel):
+    r"""Cross-linked unified embedding of a partly paired mosaic :cite:p:`Tu2022`.
+
+    Every modality :math:`k` has its own latent block :math:`z_k`, and every modality has an encoder to every block:
+    :math:`q(z_j \mid x_k)`. A cell measured in one modality thus has a full latent :math:`z = (z_1, \dots, z_K)`, and a
+    modality it lacks is predicted from its block. The objective is
+
+    .. math::
+
+        \sum_k \big[-\log p(x_k \mid z_k) + \mathrm{KL}_k\big] + \lambda_j L_\mathrm{joint} + \lambda_c L_\mathrm{cross}
+        + \lambda_a L_\mathrm{agreement} + \lambda_n L_\mathrm{contrastive} + \lambda_d L_\mathrm{adversarial}
+
+    with weights in :class:`~smalti.model.clue.LossWeights`.
+
+    Parameters
+    ----------
+    adata
+        MuData registered by :meth:`setup_mudata`.
+    registry
+        Registry of a stored model, instead of data; ``load`` fills it in.
+    preset
+        ``"default"``, or ``"paper"`` for the settings of the authors' release.
+    n_latent
+        Width of each latent block.
+    n_hidden, n_layers, dropout_rate
+        Hidden layers of encoders and decoders.
+    fusion
+        How several modalities of a cell become one latent.
+    n_components
+        Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells.
+    options
+        Everything else about the architecture, see :class:`~smalti.model.clue.CLUEOptions`.
+    weights
+        Weights of the loss terms.
+    random_state
+        Seed of initial weights, splits, batches and noise.
+    sizes
+        Sizes of a stored model; ``load`` fills them in.
+
+    Notes
+    -----
+    Different from the paper: the default adds a block in which modalities are matched. It has its own encoder, starts
+    from linear CCA and is trained by a contrastive loss on paired cells: what is matched is not what is decoded. The
+    cross and agreement terms use cells with at least two modalities only, the library size is the observed one, and
+    early stopping looks at no adversarial term.
+
+    Examples
+    --------
+    >>> mdata = smalti.datasets.pbmc_mosaic()
+    >>> smalti.model.CLUE.setup_mudata(mdata, batch_key="batch")
+    >>> model = smalti.model.CLUE(mdata)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation().shape
+    (1600, 50)
+    """
+
+    _module_cls = CLUEModule
+
+    def __init__(
+        self,
+        adata: MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        preset: Preset = "default",
+        n_latent: int | None = None,
+        n_hidden: int | None = None,
+        n_layers: int | None = None,
+        dropout_rate: float | None = None,
+        fusion: Fusion | None = None,
+        n_components: int | None = None,
+        options: CLUEOptions | dict[str, Any] | None = None,
+        weights: LossWeights | dict[str, Any] | None = None,
+        random_state: int = 0,
+        sizes: MosaicSizes | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        self.preset, self.random_state = preset, random_state
+        self.options, self.weights = resolve_options(
+            preset,
+            options,
+            weights,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            fusion=fusion,
+            n_components=n_components,
+        )
+        self.config_ = {
+            "preset": preset,
+            "options": self.options.to_dict(),
+            "weights": asdict(self.weights),
+            "random_state": random_state,
+        }
+        fitted = None
+        if sizes is None:
+            if self.adata is None:
+                raise ValueError("A model without data needs `sizes`: use `CLUE.load`.")
+            fitted = FittedInputs(self.adata_manager, n_components=self.options.n_components, random_state=random_state)
+            sizes = fitted.sizes(n_labels=len(self.label_categories))
+        self.sizes_ = sizes
+        with torch.random.fork_rng():
+            torch.manual_seed(random_state)
+            self.module = CLUEModule(sizes, self.options, self.weights)
+        if fitted is not None:
+            self.module.initialise(fitted.load_into(self.module.inputs))
+        self._model_summary_string = (
+            f"latent {len(sizes.modalities)} x {self.options.n_latent}, aligned "
+            f"{self.options.n_align if self.module.aligners is not None else 'off'}, fusion {self.options.fusion}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    # ------------------------------------------------------------------ training
+
+    def plan_defaults(self) -> dict[str, Any]:
+        """Return the plan of the preset: the release uses RMSprop at 2e-3 without a schedule."""
+        if self.preset == "paper":
+            return {"lr": 2e-3, "optimizer": "RMSprop", "lr_schedule": "constant", "kl_warmup": 0.0}
+        return {}
+
+    def _check_trainable(self) -> None:
+        super()._check_trainable()
+        if self.weights.contrastive > 0 and not self.sizes_.pairs:
+            raise ValueError(
+                "The contrastive term needs cells with two modalities, but no cell has more than one. Use a model for "
+                "unpaired data, or switch the term off: `CLUE(mdata, weights=LossWeights(contrastive=0))`."
+            )
+
+    def _before_training(self, splitter: MosaicSplitter) -> None:
+        if not self.is_trained_ and self.module.aligners is not None:
+            warm_start(self, splitter.train_idx, self.module.inputs, self.module.aligners)
+        if self.uses_adversary and self.options.balance:
+            self.module.inputs.balance_table = balancing_weights(self, self.module.inputs, self.random_state)
+
+    # ------------------------------------------------------------------ latents
+
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        block: Block | str | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the latent of every cell from all that was measured of it, in the order of ``mdata.obs_names``.
+
+        Parameters
+        ----------
+        mdata
+            Data, those of training by default. It may lack modalities.
+        modality
+            Use this modality alone; cells without it get NaN. By default all modalities of each cell are fused.
+        indices
+            Positions or a boolean mask; all cells by default.
+        block
+            ``"aligned"``: unit vectors in which modalities are matched; compare them by cosine or, equivalently,
+            Euclidean distance. ``"full"``: means of all latent blocks side by side. A name: the block of that modality.
+            ``"aligned"`` by default, ``"full"`` if the model has no contrastive term.
+        batch_size
+            Cells per batch.
+
+        Returns
+        -------
+        ``(n, n_align)``, ``(n, K n_latent)`` or ``(n, n_latent)``.
+
+        Raises
+        ------
+        ValueError
+            If ``modality`` or ``block`` does not exist, or no cell has the modality.
+        """
+        block = block or ("full" if self.module.aligners is None else "aligned")
+        if block not in ("aligned", "full"):
+            self.check_modality(block, "block")
+        elif block == "aligned" and self.module.aligners is None:
+            raise ValueError("The model has no aligned block: its contrastive weight is 0. Use `block='full'`.")
+        if modality is not None:
+            self.check_modality(modality)
+            self.with_modality(mdata, modality, indices)
+        parts = []
+        for tensors in self.iterate(mdata, indices, batch_size):
+            out = self.module.inference(tensors)
+            z = self._joint(out, block) if modality is None else self._single(out, block, modality)
+            parts.append(z.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _joint(self, out: dict[str, Any], block: str) -> torch.Tensor:
+        if block == "aligned":
+            return F.normalize(masked_mean(out["aligned"], out["present"]), dim=1, eps=1e-8)
+        z = fuse(out["latents"], out["present"], self.options.fusion).mean
+        z = self.module.place(z)
+        return z if block == "full" else self.module.block(z, block)
+
+    def _single(self, out: dict[str, Any], block: str, modality: str) -> torch.Tensor:
+        here = out["present"][modality]
+        z = out["aligned"][modality] if block == "aligned" else self.module.place(out["latents"][modality].mean)
+        z = z if block in ("aligned", "full") else self.module.block(z, block)
+        return torch.where(here[:, None], z, torch.full_like(z, torch.nan))
+
+    # --------------------------------------------------------------- translation
+
+    def translate(
+        self,
+        source: str | None = None,
+        target: str | None = None,
+        *,
+        mdata: MuData | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        library_size: Literal["source", "mean", "observed"] | float | ArrayLike = "source",
+        batch: str | Literal["own", "average"] = "own",
+        features: Sequence[str] | None = None,
+        batch_size: int | None = None,
+    ) -> Translation:
+        """Predict a modality, whether or not it was measured.
+
+        Parameters
+        ----------
+        source
+            Modality to predict from; ``None`` for all that a cell has.
+        target
+            Modality to predict.
+        mdata, indices
+            Data and cells; those of training and all by default. Cells without the source are left out.
+        library_size
+            Total counts to predict for: ``"source"`` estimates them from the totals of the source modality, ``"mean"``
+            takes the mean of the training data, ``"observed"`` the cell's own (which it must have), or a number or one
+            per cell. Without effect for ``"gaussian"`` and ``"nb_mixture"``.
+        batch
+            Batch to predict as: the cell's own, the average of all, or a name.
+        features
+            Names of the features to predict; all by default.
+        batch_size
+            Cells per batch.
+
+        Returns
+        -------
+        Expected values with the names of cells and features; ``to_adata()`` makes an AnnData of it.
+
+        Raises
+        ------
+        ValueError
+            If a modality, batch or feature does not exist, or no cell has the source.
+        """
+        if target is None:
+            raise ValueError(f"Name the modality to predict: `target=` one of {self.modalities}.")
+        self.check_modality(target, "target")
+        if source is not None:
+            self.check_modality(source, "source")
+        mdata = self._validate_anndata(mdata)
+        cells = np.arange(mdata.n_obs) if indices is None else np.arange(mdata.n_obs)[np.asarray(indices)]
+        if source is not None:
+            cells = cells[self.with_modality(mdata, source, cells)]
+        if isinstance(library_size, str) and library_size == "observed":
+            self.with_modality(mdata, target, cells)
+        library = read_library(library_size, indices, cells)
+        code = read_batch(batch, self.batch_categories)
+        names = np.asarray(self.get_var_names()[target])
+        columns = None if features is None else _columns(names, features, target)
+        values = [
+            decode_expected(self.module, tensors, source, target, library=library, batch=code, features=columns)
+            for tensors in self.iterate(mdata, cells, batch_size)
+        ]
+        return Translation(
+            values=np.concatenate(values),
+            obs_names=mdata.obs_names[cells],
+            var_names=pd.Index(names if columns is None else names[columns]),
+            source=source,
+            target=target,
+        )
+
+    # ------------------------------------------------------------------- labels
+
+    def predict(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        soft: bool = False,
+    ) -> pd.Series | pd.DataFrame:
+        """Predict labels with the label head.
+
+        Parameters
+        ----------
+        mdata, indices, modality
+            As in :meth:`get_latent_representation`.
+        soft
+            Return probabilities, ``(n, n_labels)`` with rows that sum to 1, instead of the most probable label.
+
+        Returns
+        -------
+        Indexed by cell name; missing for cells without ``modality``.
+
+        Raises
+        ------
+        ValueError
+            If the model was set up without labels.
+        """
+        if self.module.label_head is None:
+            raise ValueError(
+                "The model has no label head. Pass `labels_key=` to `setup_mudata` and a label weight above 0."
+            )
+        if modality is not None:
+            self.check_modality(modality)
+        parts = []
+        for tensors in self.iterate(mdata, indices):
+            out = self.module.inference(tensors)
+            if modality is None:
+                z = masked_mean({k: v.mean for k, v in out["latents"].items()}, out["present"])
+            else:
+                here = out["present"][modality][:, None]
+                z = torch.where(here, out["latents"][modality].mean, torch.nan)
+            parts.append(torch.softmax(self.module.label_head(z), dim=1).cpu().numpy())
+        data = self._validate_anndata(mdata)
+        names = data.obs_names if indices is None else data.obs_names[np.asarray(indices)]
+        table = pd.DataFrame(np.concatenate(parts), index=names, columns=self.label_categories)
+        return table if soft else _most_probable(table)
+
+
+def _most_probable(table: pd.DataFrame) -> pd.Series:
+    known = ~table.isna().any(axis=1)
+    out = pd.Series(None, index=table.index, dtype=object)
+    out[known] = table[known].idxmax(axis=1)
+    return out
+
+
+def _columns(names: NDArray[Any], wanted: Sequence[str], target: str) -> NDArray[np.int64]:
+    at = pd.Index(names).get_indexer(pd.Index(wanted))
+    for name, position in zip(wanted, at, strict=True):
+        if position < 0:
+            check_choice(name, tuple(names), f"features of modality {target!r}")
+    return np.asarray(at, dtype=np.int64)

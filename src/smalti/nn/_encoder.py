@@ -1,0 +1,88 @@
+"""Gaussian encoders: one source, one or several latent blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ._mlp import MLP, Activation, Norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCALE_FLOOR = 1e-4
+"""Smallest standard deviation of a posterior; keeps its logarithm finite."""
+
+
+class Gaussian(NamedTuple):
+    """A diagonal normal distribution per row."""
+
+    mean: Tensor
+    """``(B, d)``."""
+    scale: Tensor
+    """``(B, d)``, positive."""
+
+    def sample(self) -> Tensor:
+        """Draw one reparametrised sample per row, ``(B, d)``."""
+        return self.mean + self.scale * torch.randn_like(self.scale)
+
+
+class GaussianEncoder(nn.Module):
+    r"""Encoders from one source to all latent blocks, :math:`q(z_j \mid x) = N(\mu_j, \mathrm{diag}\,\sigma_j^2)`.
+
+    Parameters
+    ----------
+    n_in
+        Width of the encoder input.
+    n_latent
+        Width ``d`` of a block.
+    n_blocks
+        Number of blocks ``K``.
+    share_trunk
+        One trunk with ``K`` heads (cost of one network) instead of ``K`` separate networks.
+    n_hidden, n_layers, norm, activation, dropout_rate, norm_first
+        As in :class:`~smalti.nn.MLP`.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_latent: int,
+        n_blocks: int,
+        *,
+        share_trunk: bool = True,
+        n_hidden: int = 128,
+        n_layers: int = 1,
+        norm: Norm = "layer",
+        activation: Activation = "gelu",
+        dropout_rate: float = 0.0,
+        norm_first: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_latent, self.n_blocks = n_latent, n_blocks
+        n_trunks = 1 if share_trunk else n_blocks
+        self.trunks = nn.ModuleList(
+            MLP(
+                n_in,
+                n_hidden,
+                n_layers,
+                norm=norm,
+                activation=activation,
+                dropout_rate=dropout_rate,
+                norm_first=norm_first,
+            )
+            for _ in range(n_trunks)
+        )
+        width = n_blocks // n_trunks * n_latent
+        self.mean_heads = nn.ModuleList(nn.Linear(n_hidden, width) for _ in range(n_trunks))
+        self.scale_heads = nn.ModuleList(nn.Linear(n_hidden, width) for _ in range(n_trunks))
+
+    def forward(self, x: Tensor) -> Gaussian:
+        """Map ``(B, n_in)`` to the distribution of all blocks side by side, ``(B, K d)``."""
+        hidden = [trunk(x) for trunk in self.trunks]
+        mean = torch.cat([head(h) for head, h in zip(self.mean_heads, hidden, strict=True)], dim=1)
+        raw = torch.cat([head(h) for head, h in zip(self.scale_heads, hidden, strict=True)], dim=1)
+        return Gaussian(mean, F.softplus(raw) + SCALE_FLOOR)

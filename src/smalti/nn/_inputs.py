@@ -1,0 +1,97 @@
+"""Input layers: what the encoders of a modality see of its raw values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+import torch
+from torch import nn
+
+from ._sparse import SparseLinear, SparseRows
+
+if TYPE_CHECKING:
+    from collections.abc import ItemsView, Iterator, Mapping
+
+    from torch import Tensor
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class ByModality(nn.Module, Generic[ModuleT]):
+    """Modules by name of modality; unlike ``nn.ModuleDict`` any name is allowed.
+
+    Parameters
+    ----------
+    modules
+        Name to module.
+    """
+
+    def __init__(self, modules: Mapping[str, ModuleT]) -> None:
+        super().__init__()
+        self.keys_ = {name: "m_" + name.replace(".", "_dot_") for name in modules}
+        self.members = nn.ModuleDict({self.keys_[name]: module for name, module in modules.items()})
+
+    def __getitem__(self, name: str) -> ModuleT:
+        return cast("ModuleT", self.members[self.keys_[name]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_)
+
+    def items(self) -> ItemsView[str, ModuleT]:
+        """Names and modules."""
+        return {name: self[name] for name in self.keys_}.items()
+
+
+class CountsInput(nn.Module):
+    r"""Trainable first layer on the values themselves, :math:`\log(1 + 10^4 x / N) W + b` for counts.
+
+    Sparse rows stay sparse: the work is proportional to the stored values.
+
+    Parameters
+    ----------
+    n_features
+        Number of features.
+    n_out
+        Width of the output.
+    log
+        Whether values are counts, normalised by their sum :math:`N` and logged; reals are taken as they are.
+    """
+
+    def __init__(self, n_features: int, n_out: int, *, log: bool) -> None:
+        super().__init__()
+        self.linear = SparseLinear(n_features, n_out)
+        self.log = log
+
+    def forward(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
+        """Map ``B`` rows to ``(B, n_out)``."""
+        if not self.log:
+            return self.linear(x)
+        if isinstance(x, SparseRows):
+            total = x.row_sums().clamp(min=1e-8)
+            return self.linear(x.map_values(torch.log1p(1e4 * x.values / total[x.row_index()])))
+        return self.linear(torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8)))
+
+
+class DenseInput(nn.Module):
+    """Given components, such as an ``.obsm``, centred per batch and scaled by one number.
+
+    Parameters
+    ----------
+    n_in
+        Number of components.
+    n_batch
+        Number of batches.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, n_in: int, n_batch: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(n_batch + 1, n_in))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+        """Map ``(B, n_in)`` and batch codes (-1 for an average batch) to ``(B, n_in)``."""
+        last = self.centre.shape[0] - 1
+        return (x - self.centre[torch.where(batch < 0, last, batch)]) * self.scale

@@ -1,0 +1,72 @@
+"""What happens around epochs: keeping the best weights, writing checkpoints."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+    from torch import Tensor
+
+
+class RestoreBest(Callback):
+    """Keeps the weights of the epoch with the lowest monitor in memory and restores them when training ends.
+
+    Parameters
+    ----------
+    monitor
+        Name of the logged quantity; lower is better.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.best = math.inf
+        self.best_epoch = -1
+        self._weights: dict[str, Tensor] | None = None
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the monitor with the best so far."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if trainer.sanity_checking or value is None or not float(value) < self.best:
+            return
+        self.best, self.best_epoch = float(value), trainer.current_epoch
+        self._weights = {name: w.detach().cpu().clone() for name, w in pl_module.module.state_dict().items()}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the best weights back."""
+        if self._weights is not None:
+            pl_module.module.load_state_dict(self._weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on from here."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self._weights = state_dict["weights"]
+
+
+class WriteCheckpoint(Callback):
+    """Writes the full state of training, optimisers included, after every ``every`` epochs.
+
+    Parameters
+    ----------
+    path
+        File; replaced each time.
+    every
+        Epochs between writes.
+    """
+
+    def __init__(self, path: str | Path, every: int = 1) -> None:
+        self.path, self.every = Path(path), every
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write if it is time."""
+        if (trainer.current_epoch + 1) % self.every == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(self.path)

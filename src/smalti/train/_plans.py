@@ -1,0 +1,231 @@
+"""Training plans: one optimiser, or two for a modality game."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from scvi.train import TrainingPlan
+
+from smalti._errors import NonFiniteLossError
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.types import OptimizerLRScheduler
+    from scvi.module.base import BaseModuleClass, LossOutput
+
+LRSchedule = Literal["cosine", "constant"]
+"""``"cosine"`` falls to zero at the last epoch, which makes results insensitive to the length of training."""
+
+
+class MosaicPlan(TrainingPlan):
+    """Plan with one AdamW optimiser and a learning-rate schedule that is explicit in steps.
+
+    Parameters
+    ----------
+    module
+        The network.
+    lr
+        Peak learning rate.
+    weight_decay
+        Decoupled weight decay.
+    n_steps_warmup
+        Steps over which the learning rate rises linearly.
+    lr_schedule
+        What it does then.
+    kl_warmup
+        Share of all steps over which the weight of the divergence rises from 0 to 1.
+    gradient_clip
+        Largest norm of the gradient; ``None`` for no limit.
+    optimizer
+        ``"AdamW"``, or ``"RMSprop"`` as in the release of CLUE.
+    """
+
+    kl_warmup = 0.25  # read while the base class is being built
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        n_steps_warmup: int = 20,
+        lr_schedule: LRSchedule = "cosine",
+        kl_warmup: float = 0.25,
+        gradient_clip: float | None = 10.0,
+        optimizer: Literal["AdamW", "RMSprop"] = "AdamW",
+    ) -> None:
+        super().__init__(module, lr=lr, weight_decay=weight_decay)
+        self.n_steps_warmup, self.lr_schedule, self.kl_warmup = n_steps_warmup, lr_schedule, kl_warmup
+        self.gradient_clip, self.optimizer_kind = gradient_clip, optimizer
+
+    @property
+    def n_steps(self) -> int:
+        """Number of batches of the whole training."""
+        if self._trainer is None:
+            return 1
+        total = self.trainer.max_epochs * self.trainer.num_training_batches
+        return max(int(total), 1) if math.isfinite(total) else 1
+
+    @property
+    def step(self) -> int:
+        """Number of batches seen, whatever the number of optimisers."""
+        if self._trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+    @property
+    def kl_weight(self) -> torch.Tensor:
+        """Weight of the divergence at this step, in ``[0, 1]``."""
+        ramp = self.kl_warmup * self.n_steps
+        if not self.training and self._trainer is not None:  # validation losses of all epochs must be comparable
+            return torch.tensor(1.0, device=self.device)
+        return torch.tensor(min(1.0, self.step / ramp) if ramp > 0 else 1.0, device=self.device)
+
+    def lr_factor_at(self, step: int) -> float:
+        """Return the learning rate at ``step`` as a share of its peak."""
+        warm = min(1.0, (step + 1) / max(self.n_steps_warmup, 1))
+        if self.lr_schedule == "constant":
+            return warm
+        return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.n_steps, 1.0)))
+
+    def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser for some parameters."""
+        if self.optimizer_kind == "RMSprop":
+            return torch.optim.RMSprop(parameters, lr=self.lr)
+        fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
+
+    def generator_parameters(self) -> list[torch.nn.Parameter]:
+        """Return the parameters of the first optimiser."""
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimiser and its schedule, stepped after every batch."""
+        optimizer = self.make_optimizer(self.generator_parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor_at)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip gradients (one pass over the parameters, before every step)."""
+        limit = gradient_clip_val or self.gradient_clip
+        if limit is not None:
+            self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network and stop at the first loss that is not finite."""
+        out = self.module(*args, **kwargs)
+        check_loss(out[2])
+        return out
+
+
+def check_loss(output: LossOutput) -> None:
+    """Raise :class:`~smalti._errors.NonFiniteLossError` naming the term that is NaN or infinite."""
+    if bool(torch.isfinite(output.loss)):
+        return
+    bad = [name for name, value in output.extra_metrics.items() if not bool(torch.isfinite(torch.as_tensor(value)))]
+    raise NonFiniteLossError(
+        f"The loss became {float(output.loss)}; terms that are not finite: {', '.join(bad) or 'only the sum'}. "
+        "Look for extreme values in the data, lower the learning rate (`plan_kwargs={'lr': ...}`), or drop the term."
+    )
+
+
+class AdversarialPlan(MosaicPlan):
+    """Plan with a second optimiser for the discriminator: its step first, then the networks', one each per batch.
+
+    The module must have ``discriminator``, ``discriminator_loss(tensors, inference_outputs)`` and ``noise_level``.
+
+    Parameters
+    ----------
+    module
+        The network.
+    discriminator_lr
+        Learning rate of the discriminator, by default that of the networks.
+    n_discriminator_steps
+        Discriminator steps per batch.
+    burn_in
+        Share of all steps over which noise on the discriminator's input falls from 1 to 0 standard deviations.
+    lr, weight_decay, n_steps_warmup, lr_schedule, kl_warmup, gradient_clip, optimizer
+        As in :class:`MosaicPlan`.
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        n_steps_warmup: int = 20,
+        lr_schedule: LRSchedule = "cosine",
+        kl_warmup: float = 0.25,
+        gradient_clip: float | None = 10.0,
+        optimizer: Literal["AdamW", "RMSprop"] = "AdamW",
+        discriminator_lr: float | None = None,
+        n_discriminator_steps: int = 1,
+        burn_in: float = 0.17,
+    ) -> None:
+        super().__init__(
+            module,
+            lr=lr,
+            weight_decay=weight_decay,
+            n_steps_warmup=n_steps_warmup,
+            lr_schedule=lr_schedule,
+            kl_warmup=kl_warmup,
+            gradient_clip=gradient_clip,
+            optimizer=optimizer,
+        )
+        self.automatic_optimization = False
+        self.discriminator_lr, self.n_discriminator_steps, self.burn_in = (
+            discriminator_lr,
+            n_discriminator_steps,
+            burn_in,
+        )
+
+    def generator_parameters(self) -> list[torch.nn.Parameter]:
+        """Return all parameters but the discriminator's."""
+        mine = {id(p) for p in self.module.discriminator.parameters()}
+        return [p for p in super().generator_parameters() if id(p) not in mine]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return two optimisers with the same schedule."""
+        optimizers = [
+            self.make_optimizer(self.generator_parameters()),
+            self.make_optimizer(list(self.module.discriminator.parameters())),
+        ]
+        if self.discriminator_lr is not None:
+            optimizers[1].param_groups[0]["lr"] = self.discriminator_lr
+        return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, self.lr_factor_at) for o in optimizers]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        """Take the discriminator's steps, then one of the networks."""
+        burn_in = self.burn_in * self.n_steps
+        self.module.noise_level = max(1 - self.step / burn_in, 0.0) if burn_in > 0 else 0.0
+        generator, discriminator = self.optimizers()
+        for _ in range(self.n_discriminator_steps):
+            with torch.no_grad():
+                outputs = self.module.inference(**self.module._get_inference_input(batch))
+            game = self.module.discriminator_loss(batch, outputs)
+            self._step(discriminator, game)
+        _, _, output = self.forward(batch, loss_kwargs={**self.loss_kwargs, "kl_weight": self.kl_weight})
+        self._step(generator, output.loss)
+        for schedule in self.lr_schedulers():
+            schedule.step()
+        size = output.n_obs_minibatch
+        self.log("train_loss", output.loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=size)
+        self.log("discriminator_loss_train", game.detach(), on_epoch=True, on_step=False, batch_size=size)
+        self.compute_and_log_metrics(output, self.train_metrics, "train")
+        return output.loss
+
+    def _step(self, optimizer: Any, loss: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.configure_gradient_clipping(optimizer)
+        optimizer.step()
+
+    def on_train_epoch_end(self) -> None:
+        """Schedules are stepped per batch."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Schedules are stepped per batch."""

@@ -1,0 +1,188 @@
+"""Splitting a mosaic into training and validation cells, and drawing minibatches that hold pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from smalti._validate import check_in_range, check_positive, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from smalti.data import MosaicManager
+
+VALIDATION_BATCH = 2048
+"""Cells per validation batch: contrastive losses of large batches vary less."""
+
+
+class MosaicBatchSampler(Sampler[list[int]]):
+    """Draws batches in which a given share of the cells is paired.
+
+    Paired and other cells are two streams, each shuffled anew whenever it is exhausted, so that every cell of a stream
+    is visited equally often. An epoch has as many batches as it takes to draw each cell once on average.
+
+    Under distributed training every process draws the same batches and keeps every ``world_size``-th of them.
+
+    Parameters
+    ----------
+    paired
+        ``(n,)`` bool.
+    batch_size
+        Cells per batch.
+    paired_share
+        Smallest share of paired cells in a batch, in ``[0, 1]``; if the data have more, they keep theirs.
+    seed
+        Seed; each epoch has its own stream.
+    """
+
+    def __init__(self, paired: NDArray[np.bool_], batch_size: int, *, paired_share: float = 0.5, seed: int = 0) -> None:
+        self.streams = [np.flatnonzero(paired), np.flatnonzero(~paired)]
+        n = len(paired)
+        self.batch_size = min(batch_size, n)
+        share = max(len(self.streams[0]) / n, paired_share)
+        n_paired = min(round(share * self.batch_size), len(self.streams[0]))
+        if len(self.streams[1]) == 0:
+            n_paired = self.batch_size
+        elif len(self.streams[0]) and n_paired == self.batch_size:
+            n_paired -= 1
+        self.sizes = [n_paired, min(self.batch_size - n_paired, len(self.streams[1]))]
+        self.n_batches = max(1, int(np.ceil(n / max(sum(self.sizes), 1))))
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the stream of the next epoch, so that resumed training continues where it stopped."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        rank, world = _rank_and_world()
+        return len(range(rank, self._usable(world), world))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, world = _rank_and_world()
+        rng = np.random.default_rng((self.seed, self.epoch))
+        self.epoch += 1
+        draws = [_draw(rng, cells, size, self.n_batches) for cells, size in zip(self.streams, self.sizes, strict=True)]
+        for i in range(rank, self._usable(world), world):
+            yield np.concatenate([draw[i] for draw in draws]).tolist()
+
+    def _usable(self, world: int) -> int:
+        """Batches of an epoch; every process needs the same number."""
+        return self.n_batches if world == 1 else max(self.n_batches // world, 1) * world
+
+
+def _draw(rng: np.random.Generator, cells: NDArray[np.int64], size: int, n_batches: int) -> NDArray[np.int64]:
+    """Return ``(n_batches, size)`` cells without repeats inside a batch."""
+    if size == 0 or len(cells) == 0:
+        return np.empty((n_batches, 0), dtype=np.int64)
+    per_pass = len(cells) // size
+    passes = int(np.ceil(n_batches / per_pass))
+    rows = [rng.permutation(cells)[: per_pass * size].reshape(per_pass, size) for _ in range(passes)]
+    return np.concatenate(rows)[:n_batches]
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+class MosaicSplitter(LightningDataModule):
+    """Training and validation cells of a mosaic, split within each presence pattern.
+
+    Parameters
+    ----------
+    manager
+        Manager of the data.
+    train_size
+        Share of cells to train on, in ``(0, 1]``; the rest is for validation.
+    batch_size
+        Cells per training batch.
+    paired_share
+        See :class:`MosaicBatchSampler`.
+    validation_indices
+        Cells to validate on, instead of a random share.
+    seed
+        Seed of split and batches.
+    num_workers
+        Loader processes; 0 is fastest where the data are in memory.
+    """
+
+    def __init__(
+        self,
+        manager: MosaicManager,
+        *,
+        train_size: float = 0.9,
+        batch_size: int = 256,
+        paired_share: float = 0.5,
+        validation_indices: Sequence[int] | NDArray[np.int64] | None = None,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        check_in_range(train_size, 1e-6, 1, "train_size")
+        check_positive(batch_size, "batch_size")
+        check_in_range(paired_share, 0, 1, "paired_share")
+        self.manager, self.batch_size, self.paired_share = manager, int(batch_size), paired_share
+        self.seed, self.num_workers = seed, num_workers
+        self.presence = manager.presence()
+        self.val_idx = self._choose(train_size, validation_indices)
+        held_out = np.zeros(len(self.presence), dtype=bool)
+        held_out[self.val_idx] = True
+        self.train_idx = np.flatnonzero(~held_out)
+        self.test_idx = np.empty(0, dtype=np.int64)
+        if len(self.train_idx) == 0:
+            raise ValueError("No cell is left for training: lower the validation share.")
+        self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
+        paired = self.presence[self.train_idx].sum(axis=1) >= 2
+        self.sampler = MosaicBatchSampler(paired, self.batch_size, paired_share=paired_share, seed=seed)
+
+    @property
+    def n_validation_pairs(self) -> int:
+        """Number of validation cells with at least two modalities."""
+        return int((self.presence[self.val_idx].sum(axis=1) >= 2).sum())
+
+    def _choose(self, train_size: float, given: Sequence[int] | NDArray[np.int64] | None) -> NDArray[np.int64]:
+        n = len(self.presence)
+        if given is not None:
+            chosen = np.unique(np.asarray(given, dtype=np.int64))
+            outside = chosen[(chosen < 0) | (chosen >= n)]
+            if outside.size:
+                raise ValueError(f"`validation_indices` must lie in 0..{n - 1}, found {shorten(outside.tolist())}.")
+            return chosen
+        rng = np.random.default_rng(self.seed)
+        pattern = self.presence @ (1 << np.arange(self.presence.shape[1]))
+        parts = []
+        for value in np.unique(pattern):
+            cells = rng.permutation(np.flatnonzero(pattern == value))
+            parts.append(cells[: round((1 - train_size) * len(cells))])
+        return np.sort(np.concatenate(parts))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of training batches."""
+        if self.trainer is not None:
+            self.sampler.set_epoch(self.trainer.current_epoch)
+        return self._loader(self.train_idx, self.sampler)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the loader of validation batches, in a fixed order that spreads patterns over batches."""
+        if self.n_val == 0:
+            return []
+        order = np.random.default_rng(self.seed).permutation(self.n_val)
+        n_batches = int(np.ceil(self.n_val / max(VALIDATION_BATCH, self.batch_size)))
+        return self._loader(self.val_idx, [part.tolist() for part in np.array_split(order, n_batches)])
+
+    def _loader(self, indices: NDArray[np.int64], batches: Any) -> DataLoader[Any]:
+        return DataLoader(
+            self.manager.create_torch_dataset(indices),
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
