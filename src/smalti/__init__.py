@@ -4,4 +4,8 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from . import data, datasets, metrics, model, pl, pp, simulate, tl
+
 __version__ = version("smalti")
+
+__all__ = ["__version__", "data", "datasets", "metrics", "model", "pl", "pp", "simulate", "tl"]

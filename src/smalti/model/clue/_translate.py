@@ -151,9 +151,8 @@ def _log_library(
         return inputs.predicted_log_library(tensors, source, target)
     total, count = torch.zeros_like(mean), torch.zeros_like(mean)
     for name, here in out["present"].items():
-        guess = (
-            inputs.log_library(tensors, name) if name == target else inputs.predicted_log_library(tensors, name, target)
-        )
+        own = name == target
+        guess = inputs.log_library(tensors, name) if own else inputs.predicted_log_library(tensors, name, target)
         # the target's own total, where it was measured, outweighs any guess
         weight = here * (1e6 if own else 1.0)
         total, count = total + weight * guess, count + weight
