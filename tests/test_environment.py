@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import requires, version
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pytest
 import scanpy as sc
 from packaging.requirements import Requirement
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def requirement(name: str) -> Requirement:
-    found = [r for r in map(Requirement, requires("smalti") or []) if r.name == name and not r.marker]
+    found = [r for r in map(Requirement, requires("smalti") or []) if r.name == name]
     assert len(found) == 1, f"smalti must declare one bound on {name}, found {found}"
     return found[0]
 
@@ -38,3 +43,21 @@ def test_pynndescent_is_within_the_declared_bound() -> None:
 
 def test_scvi_is_within_the_declared_bound() -> None:
     assert requirement("scvi-tools").specifier.contains(version("scvi-tools"), prereleases=True)
+
+
+@pytest.mark.parametrize("python", ["3.11.7", "3.12.1", "3.13.0"])
+def test_constraints_pin_every_dependency_within_its_bounds(python: str) -> None:
+    marked = {"python_version": python.rpartition(".")[0], "python_full_version": python, "sys_platform": "linux"}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(len(pin.specifier) == 1 and pin.url is None for pin in pins)
+    exact = {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(marked)
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = [item for group in project["dependency-groups"].values() for item in group if isinstance(item, str)]
+    for wanted in map(Requirement, project["project"]["dependencies"] + groups):
+        assert wanted.name in exact, f"{wanted.name} is not pinned for Python {python}"
+        assert exact[wanted.name] in wanted.specifier, f"{wanted} against {exact[wanted.name]} for Python {python}"
