@@ -1,0 +1,191 @@
+"""A fitted transform of one modality of a MuData, stored in it so that new cells get the same."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from smalti._validate import check_keys, check_names_equal, check_unique, shorten
+from smalti.data import row_maps
+
+from ._base import LinearTransform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+    from numpy.typing import ArrayLike, NDArray
+
+logger = logging.getLogger(__name__)
+
+UNS_KEY = "smalti"
+
+
+@dataclass(frozen=True)
+class ModalityTransform:
+    """A fitted transform and what it needs to be applied to a modality of another MuData.
+
+    Parameters
+    ----------
+    transform
+        The fitted transform.
+    var_names
+        ``(G,)``, the features in their order.
+    layer
+        Layer of the modality that holds raw values; ``None`` is ``.X``.
+    batch_key
+        Column of ``mdata.obs`` with the batch; ``None`` if all cells are of one batch.
+    batches
+        ``(n_batch,)``, the batches in the order of their codes.
+    """
+
+    transform: LinearTransform
+    var_names: NDArray[np.object_]
+    layer: str | None = None
+    batch_key: str | None = None
+    batches: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ModalityTransform({self.transform!r}, layer={self.layer!r}, batch_key={self.batch_key!r})"
+
+    def state(self) -> dict[str, Any]:
+        """Return plain arrays, numbers and strings, fit for ``.uns``."""
+        out = self.transform.state() | {"var_names": np.asarray(self.var_names, dtype=object)}
+        if self.layer is not None:
+            out["layer"] = self.layer
+        if self.batch_key is not None:
+            out |= {"batch_key": self.batch_key, "batches": np.asarray(self.batches, dtype=object)}
+        return out
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the object that :meth:`state` describes."""
+        return cls(
+            LinearTransform.from_state(state),
+            np.asarray(state["var_names"], dtype=object),
+            str(state["layer"]) if "layer" in state else None,
+            str(state["batch_key"]) if "batch_key" in state else None,
+            tuple(str(b) for b in np.atleast_1d(state.get("batches", ()))),
+        )
+
+
+def fit_modality(
+    mdata: MuData,
+    modality: str,
+    transform: LinearTransform,
+    *,
+    layer: str | None = None,
+    batch_key: str | None = None,
+    feature_mask: ArrayLike | None = None,
+) -> ModalityTransform:
+    """Fit any transform to one modality; nothing is written.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    modality
+        Name of the modality.
+    transform
+        The transform; it is fitted in place.
+    layer, batch_key, feature_mask
+        See :func:`lsi`.
+    """
+    x = _values(mdata, modality, layer)
+    check_unique(mdata.mod[modality].var_names, f"Variable names of modality {modality!r}")
+    batches = () if batch_key is None else tuple(np.unique(_column(mdata, batch_key).dropna().astype(str)))
+    codes = _codes(mdata, modality, batch_key, batches)
+    transform.fit(x, batch=codes, n_batch=max(len(batches), 1), feature_mask=feature_mask)
+    return ModalityTransform(transform, mdata.mod[modality].var_names.to_numpy(object), layer, batch_key, batches)
+
+
+def get_transform(mdata: MuData, modality: str, key: str) -> ModalityTransform:
+    """Return the fitted transform that :func:`lsi`, :func:`pca` or :func:`clr` stored.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic, possibly read from a file.
+    modality
+        Name of the modality.
+    key
+        The ``key_added`` it was written under, such as ``"X_lsi"``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such modality or transform.
+    """
+    check_keys([modality], list(mdata.mod), "Modality")
+    stored = mdata.mod[modality].uns.get(UNS_KEY, {})
+    check_keys([key], list(stored), f"Fitted transform in `mdata[{modality!r}].uns['{UNS_KEY}']`")
+    return ModalityTransform.from_state(stored[key])
+
+
+def apply(
+    mdata: MuData, modality: str, transform: ModalityTransform, *, key_added: str | None = None
+) -> NDArray[np.float32]:
+    """Apply a fitted transform to a modality of any MuData and return the components ``(n_rows, n_components)``.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic with the new cells; the features must be those of the fit, in the same order. Cells of a batch that
+        was not seen are centred by the mean over the batches of the fit.
+    modality
+        Name of the modality.
+    transform
+        From :func:`get_transform` or :func:`fit_modality`.
+    key_added
+        If given, components are also written to ``mdata[modality].obsm[key_added]``.
+
+    Raises
+    ------
+    ValueError
+        If the features differ.
+    """
+    x = _values(mdata, modality, transform.layer)
+    check_names_equal(
+        mdata.mod[modality].var_names,
+        transform.var_names,
+        f"Modality {modality!r}",
+        f"Bring them into the order of the fit first: `mdata.mod[{modality!r}] = adata[:, transform.var_names]`.",
+    )
+    codes = _codes(mdata, modality, transform.batch_key, transform.batches)
+    out = transform.transform.transform(x, batch=codes)
+    if key_added is not None:
+        mdata.mod[modality].obsm[key_added] = out
+    return out
+
+
+def _values(mdata: MuData, modality: str, layer: str | None) -> Any:
+    check_keys([modality], list(mdata.mod), "Modality")
+    adata = mdata.mod[modality]
+    if layer is not None:
+        check_keys([layer], list(adata.layers), f"Layer of modality {modality!r}")
+    return adata.X if layer is None else adata.layers[layer]
+
+
+def _column(mdata: MuData, batch_key: str) -> pd.Series:
+    check_keys([batch_key], list(mdata.obs.columns), "`batch_key` in `mdata.obs`")
+    return mdata.obs[batch_key]
+
+
+def _codes(mdata: MuData, modality: str, batch_key: str | None, batches: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return the batch code of every row of the modality; -1 for a batch that is not in ``batches``."""
+    rows = row_maps(mdata, [modality])[modality]
+    out = np.zeros(mdata.mod[modality].n_obs, dtype=np.int64)
+    if batch_key is None:
+        return out
+    here = rows >= 0
+    values = _column(mdata, batch_key)[here]
+    text = values.astype(object).where(values.isna(), values.astype(str))
+    out[rows[here]] = pd.Index(batches).get_indexer(text)
+    new = sorted(set(text.dropna()) - set(batches))
+    if new:
+        logger.info("Batches %s were not seen: their cells are centred by the mean over batches.", shorten(new))
+    return out
