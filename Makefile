@@ -54,8 +54,8 @@ docs: $(VENV)/.doc ## build the documentation; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 	@echo 'Open docs/_build/html/index.html'
 
-bench: $(VENV)/.smalti ## score the models and the linear baseline on the real data sets
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.smalti ## score the models on the real data sets in SMALTI_DATA_DIR
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script; done
 
 clean: ## remove environments, caches and builds
 	rm -rf .venv .venv-* build dist docs/_build docs/api/generated .pytest_cache .ruff_cache .mypy_cache
