@@ -24,7 +24,16 @@ from scvi.data._constants import (
 )
 from scvi.model._utils import parse_device_args
 
-__all__ = ["FIELD_REGISTRIES", "MODEL_NAME", "SCVI_UUID", "SETUP_ARGS", "SETUP_METHOD_NAME", "STATE_REGISTRY", "distributed_strategy", "resolve_device"]
+__all__ = [
+    "FIELD_REGISTRIES",
+    "MODEL_NAME",
+    "SCVI_UUID",
+    "SETUP_ARGS",
+    "SETUP_METHOD_NAME",
+    "STATE_REGISTRY",
+    "distributed_strategy",
+    "resolve_device",
+]
 
 
 def distributed_strategy(strategy: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from ._mlp import MLP, Activation, Norm
@@ -102,9 +103,9 @@ class Decoder(nn.Module):
         if features is not None:
             weight, bias = weight[:, features], bias[:, features]
             cov_weight = None if cov_weight is None else cov_weight[:, features]
-        heads = torch.einsum("bh,qgh->qbg", hidden, weight) + bias[:, None, :]
         if cov_weight is not None and cov is not None:
-            heads = heads + torch.einsum("bc,qgc->qbg", cov, cov_weight)
+            hidden, weight = torch.cat([hidden, cov], dim=1), torch.cat([weight, cov_weight], dim=2)
+        heads = torch.stack([F.linear(hidden, w, b) for w, b in zip(weight, bias, strict=True)])
         if self.mean_link == "softmax":
             logits = heads[0] if mask is None else heads[0].masked_fill(~mask, -1e9)
             heads = torch.cat([torch.log_softmax(logits, dim=1)[None], heads[1:]])

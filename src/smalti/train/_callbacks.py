@@ -28,7 +28,7 @@ class RestoreBest(Callback):
         self.best_epoch = -1
         self._weights: dict[str, Tensor] | None = None
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the monitor with the best so far."""
         value = trainer.callback_metrics.get(self.monitor)
         if trainer.sanity_checking or value is None or not float(value) < self.best:

@@ -58,6 +58,7 @@ class MosaicPlan(TrainingPlan):
         super().__init__(module, lr=lr, weight_decay=weight_decay)
         self.n_steps_warmup, self.lr_schedule, self.kl_warmup = n_steps_warmup, lr_schedule, kl_warmup
         self.gradient_clip, self.optimizer_kind = gradient_clip, optimizer
+        self.means = {"train": EpochMeans(), "validation": EpochMeans()}
 
     @property
     def n_steps(self) -> int:
@@ -78,8 +79,6 @@ class MosaicPlan(TrainingPlan):
     def kl_weight(self) -> torch.Tensor:
         """Weight of the divergence at this step, in ``[0, 1]``."""
         ramp = self.kl_warmup * self.n_steps
-        if not self.training and self._trainer is not None:  # validation losses of all epochs must be comparable
-            return torch.tensor(1.0, device=self.device)
         return torch.tensor(min(1.0, self.step / ramp) if ramp > 0 else 1.0, device=self.device)
 
     def lr_factor_at(self, step: int) -> float:
@@ -112,12 +111,69 @@ class MosaicPlan(TrainingPlan):
         """Clip gradients (one pass over the parameters, before every step)."""
         limit = gradient_clip_val or self.gradient_clip
         if limit is not None:
-            self.clip_gradients(optimizer, gradient_clip_val=limit, gradient_clip_algorithm="norm")
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network and stop at the first loss that is not finite."""
         out = self.module(*args, **kwargs)
         check_loss(out[2])
+        return out
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        """Return the loss of one batch."""
+        _, _, output = self.forward(batch, loss_kwargs={"kl_weight": self.kl_weight})
+        self.means["train"].add(output)
+        self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
+        return output.loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """Evaluate one batch with the full weight of the divergence, so that epochs can be compared."""
+        _, _, output = self.forward(batch, loss_kwargs={"kl_weight": torch.ones((), device=self.device)})
+        self.means["validation"].add(output)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch."""
+        self._log_means("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means of the pass; early stopping reads them."""
+        self._log_means("validation")
+
+    def _log_means(self, mode: str) -> None:
+        values = self.means[mode].pop()
+        names = {"loss": f"{mode}_loss"}
+        self.log_dict({names.get(k, f"{k}_{mode}"): v for k, v in values.items()}, sync_dist=self.use_sync_dist)
+
+
+class EpochMeans:
+    """Means of all logged terms over an epoch, weighted by cells; one addition per term and batch."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.weights: dict[str, float] = {}
+
+    def add(self, output: LossOutput, **extra: torch.Tensor) -> None:
+        """Add one batch."""
+        n = output.n_obs_minibatch
+        reconstruction, kl = output.reconstruction_loss_sum / n, output.kl_local_sum / n
+        terms = {
+            "loss": output.loss,
+            "elbo": reconstruction + kl,
+            "reconstruction_loss": reconstruction,
+            "kl_local": kl,
+            **output.extra_metrics,
+            **extra,
+        }
+        for name, value in terms.items():
+            value = value.detach() * n
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.weights[name] = self.weights.get(name, 0.0) + n
+
+    def pop(self) -> dict[str, torch.Tensor]:
+        """Return the means and start over."""
+        out = {name: value / self.weights[name] for name, value in self.sums.items()}
+        self.sums, self.weights = {}, {}
         return out
 
 
@@ -208,14 +264,12 @@ class AdversarialPlan(MosaicPlan):
                 outputs = self.module.inference(**self.module._get_inference_input(batch))
             game = self.module.discriminator_loss(batch, outputs)
             self._step(discriminator, game)
-        _, _, output = self.forward(batch, loss_kwargs={**self.loss_kwargs, "kl_weight": self.kl_weight})
+        _, _, output = self.forward(batch, loss_kwargs={"kl_weight": self.kl_weight})
         self._step(generator, output.loss)
         for schedule in self.lr_schedulers():
             schedule.step()
-        size = output.n_obs_minibatch
-        self.log("train_loss", output.loss, on_epoch=True, on_step=False, prog_bar=True, batch_size=size)
-        self.log("discriminator_loss_train", game.detach(), on_epoch=True, on_step=False, batch_size=size)
-        self.compute_and_log_metrics(output, self.train_metrics, "train")
+        self.means["train"].add(output, discriminator_loss=game)
+        self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
         return output.loss
 
     def _step(self, optimizer: Any, loss: torch.Tensor) -> None:
@@ -223,9 +277,3 @@ class AdversarialPlan(MosaicPlan):
         self.manual_backward(loss)
         self.configure_gradient_clipping(optimizer)
         optimizer.step()
-
-    def on_train_epoch_end(self) -> None:
-        """Schedules are stepped per batch."""
-
-    def on_validation_epoch_end(self) -> None:
-        """Schedules are stepped per batch."""

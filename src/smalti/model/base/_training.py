@@ -33,7 +33,7 @@ class TrainingMixin:
     """Training with progress bar, early stopping, history, seed, device choice and checkpoints."""
 
     default_batch_size = 256
-    default_steps = 1000
+    default_steps = 1500
     """Batches of a training whose length is not given."""
 
     def train(

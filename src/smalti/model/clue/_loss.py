@@ -52,8 +52,8 @@ def clue_loss(
         features = module.sample_features(name, tensors)
         target = module.target(tensors, name, features)
         terms = _Reconstruction(module, tensors, name, features, target)
-        own = terms(generated["samples"][name], here)
         n_features = module.sizes.modalities[name].n_features
+        own = terms(generated["samples"][name], here) if weights.data > 0 else torch.zeros_like(kl_per_cell)
         divergence = kl_standard_normal(*inferred["latents"][name]) * here
         data = data + share[name] * masked_average(own, here)
         kl = kl + share[name] * masked_average(divergence, here) / n_features

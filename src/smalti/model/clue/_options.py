@@ -71,7 +71,7 @@ class CLUEOptions:
     """Whether samples are put on the unit sphere before decoding, as in the release."""
     mean_link: MeanLink = "log"
     """``"log"`` decodes features independently, so that a step needs only some of them."""
-    n_features_per_step: int | None = 1024
+    n_features_per_step: int | None = 512
     """Features of each modality decoded per training step, drawn at random (unbiased); ``None`` for all."""
     batch_dispersion: bool = False
     """Whether dispersions are per feature and batch (release), or per feature."""
