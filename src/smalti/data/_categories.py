@@ -11,6 +11,8 @@ from scvi.data.fields import BaseAnnDataField
 
 from smalti._validate import shorten
 
+from ._presence import row_maps
+
 if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
@@ -42,11 +44,14 @@ def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
         If no modality has the column.
     ValueError
         If two modalities disagree on a cell.
+    MosaicAlignmentError
+        If names of cells repeat, or a modality was changed after the MuData was made.
     """
     out = pd.Series(None, index=mdata.obs_names, dtype=object)
     having = [name for name, mod in mdata.mod.items() if key in mod.obs]
     if not having:
         raise KeyError(f"No modality has a column {key!r} in its `.obs`; modalities: {shorten(mdata.mod)}.")
+    row_maps(mdata, having)
     for name in having:
         values = mdata.mod[name].obs[key].astype(object).dropna()
         known = out.loc[values.index].dropna()
@@ -122,7 +127,7 @@ class CategoryField(BaseAnnDataField):
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return the categories, sorted."""
         self.validate_field(adata)
-        values = adata.obs[self.column].dropna().astype(str)
+        values = as_text(adata.obs[self.column]).dropna()
         categories = np.sort(pd.unique(values[values != self.missing].to_numpy()).astype(str))
         if len(categories) == 0:
             raise ValueError(
@@ -136,7 +141,7 @@ class CategoryField(BaseAnnDataField):
         if self.missing is not None and self.column not in adata_target.obs:
             return state_registry
         self.validate_field(adata_target)
-        found = pd.unique(adata_target.obs[self.column].dropna().astype(str))
+        found = pd.unique(as_text(adata_target.obs[self.column]).dropna())
         known = {*state_registry["categories"], self.missing}
         new = [value for value in found if value not in known]
         if new:
@@ -166,6 +171,11 @@ class CategoryField(BaseAnnDataField):
             return np.zeros(adata.n_obs, dtype=np.int64)
         if self.column not in adata.obs:
             return np.full(adata.n_obs, UNLABELED, dtype=np.int64)
-        values = adata.obs[self.column].astype(object)
-        text = values.where(values.isna(), values.astype(str))
+        text = as_text(adata.obs[self.column])
         return pd.Index(state_registry["categories"]).get_indexer(text).astype(np.int64)
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Return values as the strings that name categories, missing ones left missing; the one way to read a column."""
+    values = values.astype(object)
+    return values.where(values.isna(), values.map(str))

@@ -11,8 +11,10 @@ from scvi.data.fields import BaseAnnDataField
 
 from smalti._validate import check_keys, check_names_equal, shorten
 
+from ._categories import as_text
 from ._modality import ENCODER_INPUTS, Modality, check_values
-from ._values import matrix_of
+from ._presence import row_maps
+from ._values import components_of, matrix_of
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -66,6 +68,11 @@ class ModalityField(BaseAnnDataField):
         return self.name
 
     @property
+    def input_key(self) -> str | None:
+        """Key of the modality's ``.obsm`` that the encoder sees, if it sees one."""
+        return None if self.spec.encoder_input in ENCODER_INPUTS else self.spec.encoder_input
+
+    @property
     def is_empty(self) -> bool:
         """Never: the field always has a modality."""
         return False
@@ -85,8 +92,8 @@ class ModalityField(BaseAnnDataField):
             "n_vars": int(mod.n_vars),
             "spec": self.spec.to_dict(),
         }
-        if self.spec.encoder_input in mod.obsm:
-            state["n_input"] = int(np.asarray(mod.obsm[self.spec.encoder_input]).shape[1])
+        if self.input_key is not None:
+            state["n_input"] = int(components_of(mod, self.input_key, self.name).shape[1])
         if self.spec.feature_mask is not None:
             state["mask_batches"], state["feature_mask"] = self._read_mask(adata)
         return state
@@ -103,18 +110,12 @@ class ModalityField(BaseAnnDataField):
                 "a `feature_mask`.",
             )
             check_values(adata_target, self.name, self.spec)
-            if self.spec.encoder_input not in ENCODER_INPUTS:
-                check_keys(
-                    [self.spec.encoder_input],
-                    list(adata_target.mod[self.name].obsm),
-                    f"Encoder input of modality {self.name!r} (`.obsm`)",
-                )
-            if self.spec.encoder_input in adata_target.mod[self.name].obsm and "n_input" in state_registry:
-                width = adata_target.mod[self.name].obsm[self.spec.encoder_input].shape[1]
+            if self.input_key is not None:
+                width = components_of(adata_target.mod[self.name], self.input_key, self.name).shape[1]
                 if width != state_registry["n_input"]:
                     raise ValueError(
-                        f"`.obsm[{self.spec.encoder_input!r}]` of modality {self.name!r} has {width} columns, the "
-                        f"model was trained on {state_registry['n_input']}. Apply the same transform as for training."
+                        f"`.obsm[{self.input_key!r}]` of modality {self.name!r} has {width} columns, the model was "
+                        f"trained on {state_registry['n_input']}. Apply the same transform as for training."
                     )
         return state_registry
 
@@ -139,11 +140,17 @@ class ModalityField(BaseAnnDataField):
             raise TypeError(f"{where}: expected a DataFrame with one boolean column per batch, found {type(table)}.")
         if self.batch_key is None:
             raise ValueError(f"{where} is per batch, but no `batch_key` was given to `setup_mudata`.")
-        check_keys(pd.unique(adata.obs[self.batch_key].astype(str)), [str(c) for c in table.columns], where)
-        mask = table.to_numpy()
-        if mask.dtype != bool:
-            raise TypeError(f"{where}: expected boolean values, found {mask.dtype}.")
-        empty = ~mask.any(axis=0)
-        if empty.any():
-            raise ValueError(f"{where}: batches {shorten(table.columns[empty])} measured no feature at all.")
-        return np.asarray([str(c) for c in table.columns]), np.ascontiguousarray(mask.T)
+        if not table.dtypes.eq(np.dtype(bool)).all():
+            raise TypeError(f"{where}: expected boolean values, found {shorten(table.dtypes.unique())}.")
+        table = table.rename(columns=str)
+        batch = as_text(adata.obs[self.batch_key])
+        here = pd.unique(batch[row_maps(adata, [self.name])[self.name] >= 0])
+        check_keys(here, list(table.columns), where)
+        empty = [name for name in here if not table[name].any()]
+        if empty:
+            raise ValueError(f"{where}: batches {shorten(empty)} measured no feature at all.")
+        # a batch without a cell of this modality has no panel of its own: all that any batch measured
+        union = table[here].any(axis=1).to_numpy()
+        names = sorted({*table.columns, *pd.unique(batch)})
+        mask = np.stack([table[name].to_numpy() if name in here else union for name in names])
+        return np.asarray(names), mask

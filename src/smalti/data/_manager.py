@@ -13,9 +13,10 @@ from smalti._validate import shorten
 from ._categories import CategoryField
 from ._dataset import MosaicDataset
 from ._fields import INPUT_PREFIX, ModalityField
-from ._modality import ENCODER_INPUTS, check_cells
+from ._modality import check_cells
 from ._presence import row_maps
 from ._reader import make_reader
+from ._values import components_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,9 +101,9 @@ class MosaicManager(AnnDataManager):
                 continue
             readers[field.registry_key] = make_reader(field.get_field_data(self.adata))
             reader_maps[field.registry_key] = maps[field.name]
-            source = field.spec.encoder_input
-            if source not in ENCODER_INPUTS:
+            if field.input_key is not None:
                 key = INPUT_PREFIX + field.name
-                readers[key] = make_reader(np.asarray(self.adata.mod[field.name].obsm[source]))
+                components = components_of(self.adata.mod[field.name], field.input_key, field.name)
+                readers[key] = make_reader(components)
                 reader_maps[key] = maps[field.name]
         return MosaicDataset(readers, reader_maps, self.codes(), self.presence(), indices)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from smalti._errors import MosaicAlignmentError
 from smalti._validate import check_choice, check_keys, check_unique, shorten
 
 from ._presence import presence, row_maps
-from ._values import check_finite, describe_bad_counts, looks_like_counts, matrix_of, mostly_ones, nonzero_share
+from ._values import (
+    check_finite,
+    components_of,
+    describe_bad_counts,
+    looks_like_counts,
+    matrix_of,
+    mostly_ones,
+    nonzero_share,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
@@ -61,14 +68,32 @@ class Modality:
 ModalityLike = str | dict[str, Any] | Modality | None
 
 
-def as_modality(spec: ModalityLike) -> Modality:
-    """Turn a likelihood, a dictionary of fields or ``None`` into a :class:`Modality`."""
+def as_modality(name: str, spec: ModalityLike) -> Modality:
+    """Turn what a user says of modality ``name`` (a likelihood, fields or ``None``) into a :class:`Modality`.
+
+    Raises
+    ------
+    ValueError
+        If the likelihood does not exist.
+    KeyError
+        If a dictionary has other keys than the fields of :class:`Modality`.
+    TypeError
+        If ``spec`` is something else.
+    """
     if spec is None:
         return Modality()
     if isinstance(spec, Modality):
         return spec
+    where = f"modality {name!r}"
     if isinstance(spec, str):
-        return Modality(likelihood=spec)  # type: ignore[arg-type]
+        spec = {"likelihood": spec}
+    if not isinstance(spec, dict):
+        raise TypeError(
+            f"Expected the specification of {where} to be a likelihood or a `Modality`, found {type(spec).__name__}."
+        )
+    check_keys(spec, [field.name for field in fields(Modality)], f"Specification of {where}")
+    if spec.get("likelihood") is not None:
+        check_choice(spec["likelihood"], get_args(Likelihood), f"likelihood of {where}")
     return Modality(**spec)
 
 
@@ -130,9 +155,9 @@ def resolve_modalities(
     """
     if modalities is None:
         modalities = dict.fromkeys(mdata.mod)
-    elif not isinstance(modalities, dict):
+    elif not isinstance(modalities, Mapping):
         modalities = dict.fromkeys(modalities)
-    specs = {name: as_modality(spec) for name, spec in modalities.items()}
+    specs = {name: as_modality(name, spec) for name, spec in modalities.items()}
     if len(specs) < 2:
         raise ValueError(f"Expected at least two modalities, found {shorten(specs) or 'none'}.")
     if required:
@@ -212,7 +237,7 @@ def _resolve(mdata: MuData, name: str, spec: Modality) -> Modality:
         encoder_input = infer_encoder_input(x, likelihood)
         logger.info("Modality %r: encoder input %r, inferred from the values.", name, encoder_input)
     elif encoder_input not in ENCODER_INPUTS:
-        check_keys([encoder_input], list(adata.obsm), f"Encoder input of modality {name!r} (`.obsm`)")
+        components_of(adata, encoder_input, name)
     if spec.feature_mask is not None:
         check_keys([spec.feature_mask], list(adata.varm), f"Feature mask of modality {name!r} (`.varm`)")
     return replace(spec, likelihood=likelihood, encoder_input=encoder_input)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from smalti._validate import shorten
+from smalti._validate import check_keys, shorten
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,11 +38,41 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
     return x
 
 
+def components_of(adata: AnnData, key: str, modality: str) -> NDArray[Any]:
+    """Return components that the user computed, ``(n, d)``, from ``.obsm``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such key.
+    ValueError
+        If it is not a dense table of finite numbers.
+    """
+    where = f"Encoder input of modality {modality!r} (`.obsm`)"
+    check_keys([key], list(adata.obsm), where)
+    z = np.asarray(adata.obsm[key])
+    if z.ndim != 2 or z.shape[1] == 0 or z.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{where}: expected {key!r} to be a dense table of numbers with at least one column, found "
+            f"{type(adata.obsm[key]).__name__} of shape {adata.obsm[key].shape}."
+        )
+    bad = ~np.isfinite(z).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"{where}: {key!r} has NaN or infinite values in {int(bad.sum())} cells, first "
+            f"{shorten(adata.obs_names[bad])}. Compute it for them, or remove those cells from the modality."
+        )
+    return z
+
+
 def stored_values(x: Any) -> NDArray[Any]:
-    """Return the stored values of a sparse matrix, or all values of a dense one, flat and without a copy."""
+    """Return the stored values of a sparse matrix, or all values of a dense one as they lie in memory, flat.
+
+    Nothing is copied, unless a dense matrix is a strided part of another.
+    """
     if sp.issparse(x):
         return np.asarray(x.data)
-    return np.asarray(x).reshape(-1)
+    return np.asarray(x).ravel(order="K")
 
 
 def nonzero_share(x: Any) -> float:
@@ -60,8 +90,11 @@ def check_finite(x: Any, modality: str, names: Any) -> None:
         return
     bad = sum(int((~np.isfinite(values[i : i + BLOCK])).sum()) for i in range(0, values.size, BLOCK))
     if bad:
-        at = np.flatnonzero(~np.isfinite(values))[:5000]
-        rows = np.searchsorted(x.tocsr().indptr, at, side="right") - 1 if sp.issparse(x) else at // x.shape[1]
+        if sp.issparse(x):
+            coordinates = x.tocoo()
+            rows = coordinates.row[~np.isfinite(coordinates.data)]
+        else:
+            rows = np.flatnonzero(~np.isfinite(np.asarray(x)).all(axis=1))
         raise ValueError(
             f"Modality {modality!r} has {bad} NaN or infinite values, first in cells "
             f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or impute the "
