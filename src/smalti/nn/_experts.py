@@ -66,7 +66,9 @@ def product_of_experts(experts: Mapping[str, Gaussian], present: Mapping[str, Te
     weighted = torch.zeros_like(first.mean)
     for name, expert in experts.items():
         here = present[name][:, None]
-        tau = torch.where(here, expert.scale.pow(-2), torch.zeros_like(expert.scale))
+        # absent rows are replaced before the power: the gradient of what `where` discards must be finite, too
+        scale = torch.where(here, expert.scale, torch.ones_like(expert.scale))
+        tau = scale.pow(-2) * here
         precision = precision + tau
         weighted = weighted + tau * torch.where(here, expert.mean, torch.zeros_like(expert.mean))
     precision = torch.where(precision > 0, precision, torch.ones_like(precision))

@@ -28,7 +28,8 @@ class ByModality(nn.Module, Generic[ModuleT]):
 
     def __init__(self, modules: Mapping[str, ModuleT]) -> None:
         super().__init__()
-        self.keys_ = {name: "m_" + name.replace(".", "_dot_") for name in modules}
+        # a dot separates levels in names of weights; escaped so that no two names become one
+        self.keys_ = {name: "m_" + name.replace("%", "%25").replace(".", "%2E") for name in modules}
         self.members = nn.ModuleDict({self.keys_[name]: module for name, module in modules.items()})
 
     def __getitem__(self, name: str) -> ModuleT:

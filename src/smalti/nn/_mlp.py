@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 if TYPE_CHECKING:
@@ -70,9 +71,8 @@ class Block(nn.Module):
     def _normalise(self, x: Tensor) -> Tensor:
         # batch statistics of fewer than two rows do not exist: fall back on the running ones
         if isinstance(self.norm, nn.BatchNorm1d) and self.training and x.shape[0] < 2:
-            shift = self.norm.running_mean
-            scale = torch.rsqrt(self.norm.running_var + self.norm.eps)  # type: ignore[operator]
-            return (x - shift) * scale * self.norm.weight + self.norm.bias
+            norm = self.norm
+            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return self.norm(x)
 
 
