@@ -50,7 +50,7 @@ def info_nce(
     """
     pair = present_x & present_y
     if not bool(pair.any()):
-        return 0.0 * (x[:1].sum() + y[:1].sum() + log_scale) if x.shape[0] else 0.0 * log_scale
+        return x[:0].sum() + y[:0].sum() + 0.0 * log_scale
     scale = log_scale.clamp(max=MAX_LOG_SCALE).exp()
     at_x, at_y = (torch.cumsum(p, 0) - 1 for p in (present_x, present_y))
     to_y = F.cross_entropy(scale * x[pair] @ y[present_y].T, at_y[pair], label_smoothing=label_smoothing)

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from ._negative_binomial import clamp_log_mean, nb_nll, nb_zero_nll
 from ._target import SparseTarget
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ._target import Target
-
-LOG_MEAN_RANGE = (-18.0, 16.0)
-"""Log means are kept between 1.5e-8 and 9e6 counts; beyond, exponentials lose precision in float32."""
 
 
 class LikelihoodFamily(ABC):
@@ -64,25 +62,6 @@ class LikelihoodFamily(ABC):
         return bias
 
 
-def _clamp(log_mean: Tensor) -> Tensor:
-    return log_mean.clamp(*LOG_MEAN_RANGE)
-
-
-def _nb_nll(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
-    theta = log_theta.exp()
-    return (
-        torch.lgamma(theta)
-        + torch.lgamma(x + 1)
-        - torch.lgamma(x + theta)
-        + theta * F.softplus(log_mean - log_theta)
-        + x * F.softplus(log_theta - log_mean)
-    )
-
-
-def _nb_zero_nll(log_mean: Tensor, log_theta: Tensor) -> Tensor:
-    return log_theta.exp() * F.softplus(log_mean - log_theta)
-
-
 class NegativeBinomial(LikelihoodFamily):
     r"""Negative binomial with mean :math:`\mu` and inverse dispersion :math:`\theta` (``log_scale`` is its log)."""
 
@@ -90,15 +69,15 @@ class NegativeBinomial(LikelihoodFamily):
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`-\log \mathrm{NB}(x; \mu, \theta)`."""
-        return _nb_nll(x, _clamp(heads[0]), log_scale)
+        return nb_nll(x, clamp_log_mean(heads[0]), log_scale)
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\theta \log(1 + \mu / \theta)`."""
-        return _nb_zero_nll(_clamp(heads[0]), log_scale)
+        return nb_zero_nll(clamp_log_mean(heads[0]), log_scale)
 
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu`."""
-        return _clamp(heads[0]).exp()
+        return clamp_log_mean(heads[0]).exp()
 
 
 class ZeroInflatedNegativeBinomial(LikelihoodFamily):
@@ -109,17 +88,17 @@ class ZeroInflatedNegativeBinomial(LikelihoodFamily):
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`-\log[\pi 1(x = 0) + (1 - \pi) \mathrm{NB}(x)]`."""
-        positive = _nb_nll(x, _clamp(heads[0]), log_scale) + F.softplus(heads[1])
+        positive = nb_nll(x, clamp_log_mean(heads[0]), log_scale) + F.softplus(heads[1])
         return torch.where(x > 0, positive, self.zero_nll(heads, log_scale))
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`-\log[\pi + (1 - \pi) \mathrm{NB}(0)]`."""
-        nb = _nb_zero_nll(_clamp(heads[0]), log_scale)
+        nb = nb_zero_nll(clamp_log_mean(heads[0]), log_scale)
         return F.softplus(heads[1]) - torch.logaddexp(heads[1], -nb)
 
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`(1 - \pi) \mu`."""
-        return _clamp(heads[0]).exp() * torch.sigmoid(-heads[1])
+        return clamp_log_mean(heads[0]).exp() * torch.sigmoid(-heads[1])
 
     def initial_head(self, mean_rate: Tensor) -> Tensor:
         """Start with little inflation (5 %)."""
@@ -135,16 +114,16 @@ class Poisson(LikelihoodFamily):
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu - x \log \mu + \log x!`."""
-        log_mean = _clamp(heads[0])
+        log_mean = clamp_log_mean(heads[0])
         return log_mean.exp() - x * log_mean + torch.lgamma(x + 1)
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu`."""
-        return _clamp(heads[0]).exp()
+        return clamp_log_mean(heads[0]).exp()
 
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu`."""
-        return _clamp(heads[0]).exp()
+        return clamp_log_mean(heads[0]).exp()
 
 
 class Bernoulli(LikelihoodFamily):
@@ -157,16 +136,16 @@ class Bernoulli(LikelihoodFamily):
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu` for a zero, :math:`-\log(1 - e^{-\mu})` for anything else."""
-        rate = _clamp(heads[0]).exp()
+        rate = clamp_log_mean(heads[0]).exp()
         return torch.where(x != 0, -torch.log(-torch.expm1(-rate)), rate)
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu`."""
-        return _clamp(heads[0]).exp()
+        return clamp_log_mean(heads[0]).exp()
 
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`1 - e^{-\mu}`, a probability."""
-        return -torch.expm1(-_clamp(heads[0]).exp())
+        return -torch.expm1(-clamp_log_mean(heads[0]).exp())
 
 
 class Gaussian(LikelihoodFamily):
@@ -202,23 +181,23 @@ class NegativeBinomialMixture(LikelihoodFamily):
     uses_library = False
 
     def _log_means(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        background = _clamp(heads[0])
-        return background, _clamp(background + torch.log1p(F.softplus(heads[1])))
+        background = clamp_log_mean(heads[0])
+        return background, clamp_log_mean(background + torch.log1p(F.softplus(heads[1])))
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         """Negative log of the mixture density."""
         background, foreground = self._log_means(heads)
         return -torch.logaddexp(
-            F.logsigmoid(heads[2]) - _nb_nll(x, background, log_scale),
-            F.logsigmoid(-heads[2]) - _nb_nll(x, foreground, log_scale),
+            F.logsigmoid(heads[2]) - nb_nll(x, background, log_scale),
+            F.logsigmoid(-heads[2]) - nb_nll(x, foreground, log_scale),
         )
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         """Negative log of the mixture density at zero."""
         background, foreground = self._log_means(heads)
         return -torch.logaddexp(
-            F.logsigmoid(heads[2]) - _nb_zero_nll(background, log_scale),
-            F.logsigmoid(-heads[2]) - _nb_zero_nll(foreground, log_scale),
+            F.logsigmoid(heads[2]) - nb_zero_nll(background, log_scale),
+            F.logsigmoid(-heads[2]) - nb_zero_nll(foreground, log_scale),
         )
 
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
@@ -278,8 +257,7 @@ def reconstruction_nll(
     -------
     ``(B,)``, nats per feature. A cell without a measured feature has loss 0.
     """
-    _, n_rows, n_cols = heads.shape
-    log_scale = log_scale.expand(n_rows, n_cols)
+    n_cols = heads.shape[2]
     if isinstance(target, SparseTarget):
         loss = family.zero_nll(heads, log_scale)
         if mask is not None:
@@ -289,7 +267,9 @@ def reconstruction_nll(
         if mask is not None:
             here = mask[row, col]
             row, col, value = row[here], col[here], value[here]
-        at, scale_at = heads[:, row, col], log_scale[row, col]
+        scale = log_scale.expand(log_scale.shape[0] if log_scale.dim() == 2 else 1, n_cols)
+        scale_at = scale[row if scale.shape[0] > 1 else torch.zeros_like(row), col]
+        at = heads[:, row, col]
         extra = family.nll(value, at, scale_at) - family.zero_nll(at, scale_at)
         total = total.index_add(0, row, extra)
     else:
