@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
-from smalti.data import row_maps
+from smalti.data import CategoryField, row_maps
 
 from ._base import LinearTransform
 
@@ -97,7 +97,7 @@ def fit_modality(
     """
     x = _values(mdata, modality, layer)
     check_unique(mdata.mod[modality].var_names, f"Variable names of modality {modality!r}")
-    batches = () if batch_key is None else tuple(np.unique(_column(mdata, batch_key).dropna().astype(str)))
+    batches = () if batch_key is None else tuple(np.unique(_column(mdata, batch_key)))
     codes = _codes(mdata, modality, batch_key, batches)
     transform.fit(x, batch=codes, n_batch=max(len(batches), 1), feature_mask=feature_mask)
     return ModalityTransform(transform, mdata.mod[modality].var_names.to_numpy(object), layer, batch_key, batches)
@@ -171,8 +171,8 @@ def _values(mdata: MuData, modality: str, layer: str | None) -> Any:
 
 
 def _column(mdata: MuData, batch_key: str) -> pd.Series:
-    check_keys([batch_key], list(mdata.obs.columns), "`batch_key` in `mdata.obs`")
-    return mdata.obs[batch_key]
+    CategoryField("batch", batch_key).validate_field(mdata)
+    return mdata.obs[batch_key].astype(str)
 
 
 def _codes(mdata: MuData, modality: str, batch_key: str | None, batches: tuple[str, ...]) -> NDArray[np.int64]:
@@ -183,9 +183,8 @@ def _codes(mdata: MuData, modality: str, batch_key: str | None, batches: tuple[s
         return out
     here = rows >= 0
     values = _column(mdata, batch_key)[here]
-    text = values.astype(object).where(values.isna(), values.astype(str))
-    out[rows[here]] = pd.Index(batches).get_indexer(text)
-    new = sorted(set(text.dropna()) - set(batches))
+    out[rows[here]] = pd.Index(batches).get_indexer(values)
+    new = sorted(set(values) - set(batches))
     if new:
         logger.info("Batches %s were not seen: their cells are centred by the mean over batches.", shorten(new))
     return out

@@ -1,0 +1,20 @@
+"""Tools that look at a mosaic or integrate it, and write results into it."""
+
+from __future__ import annotations
+
+from ._describe import MosaicDescription, describe_mosaic
+from ._evaluate import Evaluation, evaluate
+from ._facts import ModalityDescription
+from ._linear_cca import LinearCCAResult, linear_cca
+from ._recommend import Recommendation
+
+__all__ = [
+    "Evaluation",
+    "LinearCCAResult",
+    "ModalityDescription",
+    "MosaicDescription",
+    "Recommendation",
+    "describe_mosaic",
+    "evaluate",
+    "linear_cca",
+]
