@@ -14,7 +14,7 @@ from scvi.train import TrainRunner
 from smalti._compat import distributed_strategy
 from smalti._errors import UnsafeFileError
 from smalti._validate import check_positive
-from smalti.train import AdversarialPlan, MosaicPlan, MosaicSplitter, RestoreBest, WriteCheckpoint
+from smalti.train import AdversarialPlan, MosaicPlan, MosaicSplitter, RestoreBest, SeedEpochs, WriteCheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class TrainingMixin:
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
         check_positive(max_epochs, "max_epochs")
         check_every = max(1, max_epochs // MAX_CHECKS)
-        callbacks = [*options.pop("callbacks", [])]
+        callbacks = [SeedEpochs(self.random_state), *options.pop("callbacks", [])]
         if splitter.n_val:
             callbacks.append(RestoreBest(MONITOR))
             options.setdefault("check_val_every_n_epoch", check_every)
@@ -138,6 +138,7 @@ class TrainingMixin:
             warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
             torch.manual_seed(self.random_state)
             self._before_training(splitter)
+            self.module.train()  # Lightning keeps the mode, and inference leaves the network in evaluation mode
             runner = TrainRunner(
                 self,
                 training_plan=plan_cls(self.module, **{**self.plan_defaults(), **(plan_kwargs or {})}),
