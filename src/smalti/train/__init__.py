@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from ._callbacks import RestoreBest, WriteCheckpoint
+from ._callbacks import RestoreBest, SeedEpochs, WriteCheckpoint
 from ._plans import AdversarialPlan, MosaicPlan
 from ._splitter import MosaicBatchSampler, MosaicSplitter
 
-__all__ = ["AdversarialPlan", "MosaicBatchSampler", "MosaicPlan", "MosaicSplitter", "RestoreBest", "WriteCheckpoint"]
+__all__ = [
+    "AdversarialPlan",
+    "MosaicBatchSampler",
+    "MosaicPlan",
+    "MosaicSplitter",
+    "RestoreBest",
+    "SeedEpochs",
+    "WriteCheckpoint",
+]

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -49,6 +51,23 @@ class RestoreBest(Callback):
         """Continue from a checkpoint."""
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self._weights = state_dict["weights"]
+
+
+class SeedEpochs(Callback):
+    """Gives every epoch its own stream of random numbers, so that resumed training draws what it would have drawn.
+
+    Parameters
+    ----------
+    seed
+        Seed of the training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed torch by seed and epoch."""
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, trainer.current_epoch)).generate_state(1)[0]))
 
 
 class WriteCheckpoint(Callback):
