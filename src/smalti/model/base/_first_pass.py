@@ -61,9 +61,7 @@ def linear_alignment(
     components, maps = encoder_inputs(model, inputs)
     fit_maps = maps
     if cells is not None:
-        keep = np.zeros(len(next(iter(maps.values()))), dtype=bool) if maps else np.zeros(0, dtype=bool)
-        keep[cells] = True
-        fit_maps = {name: np.where(keep, rows, -1) for name, rows in maps.items()}
+        fit_maps = {name: np.where(np.isin(np.arange(len(rows)), cells), rows, -1) for name, rows in maps.items()}
     paired = {name for pair in inputs.sizes.pairs for name in pair}
     names = [name for name in components if name in paired]
     if len(names) < 2:
