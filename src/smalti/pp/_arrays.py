@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from smalti.nn import FrozenProjection
 
-    Matrix = NDArray[Any] | sp.spmatrix | sp.sparray
-    Floats = NDArray[np.float64]
-    Codes = NDArray[np.int64]
+    Matrix: TypeAlias = NDArray[Any] | sp.spmatrix | sp.sparray
+    Floats: TypeAlias = NDArray[np.float64]
+    Codes: TypeAlias = NDArray[np.int64]
 
 SMALL_BATCH = 10
 """Batches of fewer cells are centred by the mean over batches, since their own mean is mostly noise."""
 
 
-def as_rows(x: Matrix) -> sp.csr_matrix | sp.csr_array | NDArray[Any]:
+def as_rows(x: Any) -> Any:
     """Return ``x`` as CSR without duplicates, or as a dense array, whichever it was; never a densified copy."""
     if sp.issparse(x):
         x = x.tocsr()

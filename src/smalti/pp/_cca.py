@@ -200,7 +200,8 @@ def mean_over_present(embeddings: Mapping[str, NDArray[np.float32]], maps: Maps)
         here = row >= 0
         summed[here] += z[row[here]]
         count += here
-    return summed / np.where(count > 0, count, np.nan)[:, None]
+    mean: NDArray[np.float32] = (summed / np.where(count > 0, count, np.nan)[:, None]).astype(np.float32)
+    return mean
 
 
 def make_folds(n: int, n_folds: int, random_state: int) -> list[NDArray[np.int64]]:

@@ -69,7 +69,7 @@ def choose_n_components(
     most = max(z.shape[1] for z in arrays.values())
     sizes = sorted({min(check_count(c, "candidates"), most) for c in candidates})
     if len(sizes) == 1:
-        return sizes[0]
+        return int(sizes[0])
     if n_folds < 3:
         raise ValueError(f"Expected `n_folds` to be at least 3, found {n_folds}.")
     cells = paired_cells(rows)
@@ -92,7 +92,7 @@ def choose_n_components(
         ", ".join(f"{size}: {mean:.4f}" for size, mean in zip(sizes, means, strict=True)),
         sizes[chosen],
     )
-    return sizes[chosen]
+    return int(sizes[chosen])
 
 
 def _held_out_ranks(
@@ -126,4 +126,5 @@ def _fraction_closer(x: Floats, y: Floats) -> Floats:
     y = y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
     similarity = x @ y.T
     true = np.diag(similarity)
-    return ((similarity > true[:, None]).mean(axis=1) + (similarity > true[None]).mean(axis=0)) / 2
+    closer: Floats = (similarity > true[:, None]).mean(axis=1) + (similarity > true[None]).mean(axis=0)
+    return closer / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -48,7 +48,7 @@ def default_transform(
         Passed to the transform.
     """
     X = as_rows(X)
-    options = {"batch_center": batch_center, "random_state": random_state}
+    options: dict[str, Any] = {"batch_center": batch_center, "random_state": random_state}
     stored = X.data if sp.issparse(X) else X.ravel()
     if stored.dtype.kind == "f" and not (np.isfinite(stored).all() and (stored == np.floor(stored)).all()):
         return PCA(n_components, kind="identity", **options)

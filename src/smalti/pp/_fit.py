@@ -83,7 +83,8 @@ def fit_projection(
         first.feature_mask.copy_(torch.from_numpy(mask))
         first.n_measured.copy_(torch.from_numpy(mask.sum(axis=1)))
         full = mask.astype(np.float64)
-    _set_map(first, x, codes, np.bincount(codes, minlength=n_batch + 1) @ full, target_sum)
+    cells = np.bincount(codes, minlength=n_batch + 1).astype(np.float64)
+    _set_map(first, x, codes, cells @ full, target_sum)
     values = mapped(first, x, codes)
     mean, weight = np.zeros(g), np.ones(g)
     if recipe.center or recipe.standardize:

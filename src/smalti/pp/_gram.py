@@ -55,7 +55,7 @@ class MosaicGram:
     def count(self, i: int, j: int) -> int:
         """Return the number of cells that have modalities ``i`` and ``j``."""
         d = sum(self.sizes)
-        return round(self.matrix[d + i, d + j])
+        return round(float(self.matrix[d + i, d + j]))
 
     def mean(self, i: int, j: int) -> Floats:
         """Return the mean of modality ``i`` over the cells that also have ``j``."""

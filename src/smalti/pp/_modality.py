@@ -150,8 +150,8 @@ def apply(
     """
     x = _values(mdata, modality, transform.layer)
     check_names_equal(
-        mdata.mod[modality].var_names,
-        transform.var_names,
+        list(mdata.mod[modality].var_names),
+        list(transform.var_names),
         f"Modality {modality!r}",
         f"Bring them into the order of the fit first: `mdata.mod[{modality!r}] = adata[:, transform.var_names]`.",
     )

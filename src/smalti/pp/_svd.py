@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -67,8 +67,8 @@ class CentredMatrix:
 
     def rows(self, start: int, stop: int) -> Floats:
         """Return a dense block of rows."""
-        block = self.values[start:stop]
-        block = block.toarray() if sp.issparse(block) else np.asarray(block)
+        part: Any = self.values[start:stop]
+        block = part.toarray() if sp.issparse(part) else np.asarray(part)
         return (block - self.mean * self.mask[self.batch[start:stop]]) * self.weight
 
     def gram(self) -> Floats:

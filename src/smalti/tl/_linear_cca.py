@@ -66,11 +66,8 @@ class LinearCCAResult:
         mdata
             Any mosaic with at least one of the modalities, with the features of the fit.
         """
-        names = [name for name in self.transforms if name in mdata.mod]
-        check_keys(names or list(self.transforms), list(mdata.mod), "Modality")
-        maps = row_maps(mdata, names)
-        rows = {name: apply(mdata, name, self.transforms[name])[:, : self.n_components] for name in names}
-        return {name: _spread(z, maps[name]) for name, z in self.cca.transform(rows).items()}
+        inputs, maps = self._inputs(mdata)
+        return {name: _spread(z, maps[name]) for name, z in self.cca.transform(inputs).items()}
 
     def transform(self, mdata: MuData) -> NDArray[np.float32]:
         """Return the joint embedding of every cell, ``(n_obs, n_axes)``: the mean over its modalities.
@@ -81,7 +78,13 @@ class LinearCCAResult:
             Any mosaic with at least one of the modalities, with the features of the fit. A cell with none of the
             modalities gets NaN.
         """
-        return _mean(self.embed(mdata))
+        return self.cca.joint(*self._inputs(mdata))
+
+    def _inputs(self, mdata: MuData) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.int64]]]:
+        names = [name for name in self.transforms if name in mdata.mod]
+        check_keys(names or list(self.transforms), list(mdata.mod), "Modality")
+        inputs = {name: apply(mdata, name, self.transforms[name])[:, : self.n_components] for name in names}
+        return inputs, row_maps(mdata, names)
 
 
 def linear_cca(
@@ -159,12 +162,10 @@ def linear_cca(
         n_components = _choose(inputs, maps, ridge, random_state)
     inputs = {name: z[:, :n_components] for name, z in inputs.items()}
     cca = LinearCCA(ridge=ridge, random_state=random_state).fit(inputs, maps)
-    result = LinearCCAResult(fitted, cca, n_components)
-    by_modality = {name: _spread(z, maps[name]) for name, z in cca.transform(inputs).items()}
-    mdata.obsm[key_added] = _mean(by_modality)
-    for name, z in by_modality.items():
-        mdata.obsm[f"{key_added}_{name}"] = z
-    return result
+    mdata.obsm[key_added] = cca.joint(inputs, maps)
+    for name, z in cca.transform(inputs).items():
+        mdata.obsm[f"{key_added}_{name}"] = _spread(z, maps[name])
+    return LinearCCAResult(fitted, cca, n_components)
 
 
 def _choose(
@@ -189,12 +190,3 @@ def _spread(z: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float
     here = rows >= 0
     out[here] = z[rows[here]]
     return out
-
-
-def _mean(by_modality: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the mean over present modalities; NaN where none is."""
-    stacked = np.stack(list(by_modality.values()))
-    present = ~np.isnan(stacked[:, :, :1])
-    count = present.sum(axis=0)
-    summed = np.where(present, stacked, 0.0).sum(axis=0)
-    return np.divide(summed, count, out=np.full_like(summed, np.nan), where=count > 0)
