@@ -36,6 +36,8 @@ class LikelihoodFamily(ABC):
     """Decoder outputs per feature."""
     uses_library: bool = True
     """Whether the mean is proportional to the library size of the cell."""
+    uses_scale: bool = True
+    """Whether ``log_scale`` has a meaning."""
 
     @abstractmethod
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
@@ -111,6 +113,7 @@ class Poisson(LikelihoodFamily):
     """Poisson; ``log_scale`` is not used."""
 
     name = "poisson"
+    uses_scale = False
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu - x \log \mu + \log x!`."""
@@ -133,6 +136,7 @@ class Bernoulli(LikelihoodFamily):
     """
 
     name = "bernoulli"
+    uses_scale = False
 
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\mu` for a zero, :math:`-\log(1 - e^{-\mu})` for anything else."""

@@ -82,7 +82,9 @@ class CLUEModule(BaseModuleClass):
             }
         )
         self.aligners: ByModality[AlignmentEncoder] | None = None
-        self.log_inverse_temperature = nn.Parameter(torch.tensor(2.3))
+        for name, family in self.families.items():
+            self.decoders[name].log_scale.requires_grad_(family.uses_scale)
+        self.log_inverse_temperature = nn.Parameter(torch.tensor(2.3), requires_grad=weights.contrastive > 0)
         if weights.contrastive > 0:
             self.aligners = ByModality(
                 {
