@@ -86,7 +86,8 @@ def check_names_equal(found: Sequence[str], expected: Sequence[str], what: str, 
     else:
         at = int(np.flatnonzero(found != expected)[0])
         detail = (
-            f"same variables in another order, first difference at position {at}: {found[at]!r} != {expected[at]!r}"
+            f"same variables in another order, first difference at position {at}: {shorten([found[at]])} != "
+            f"{shorten([expected[at]])}"
         )
     raise ValueError(f"{what}: {detail}. {remedy}")
 

@@ -140,8 +140,9 @@ class ModalityField(BaseAnnDataField):
             raise TypeError(f"{where}: expected a DataFrame with one boolean column per batch, found {type(table)}.")
         if self.batch_key is None:
             raise ValueError(f"{where} is per batch, but no `batch_key` was given to `setup_mudata`.")
-        if not table.dtypes.eq(np.dtype(bool)).all():
-            raise TypeError(f"{where}: expected boolean values, found {shorten(table.dtypes.unique())}.")
+        other = [str(kind) for kind in table.dtypes.unique() if kind != np.dtype(bool)]
+        if other:
+            raise TypeError(f"{where}: expected boolean values, found {shorten(other)}.")
         table = table.rename(columns=str)
         batch = as_text(adata.obs[self.batch_key])
         here = pd.unique(batch[row_maps(adata, [self.name])[self.name] >= 0])

@@ -79,6 +79,7 @@ def _row_map(mdata: MuData, name: str) -> NDArray[np.int64]:
     if stale:
         raise MosaicAlignmentError(
             f"Modality {name!r} has {adata.n_obs} cells, but `mdata.obsmap` claims {int(here.sum())} and other names: "
-            "it was subset or reordered after the MuData was made. Call `mdata.update()` first."
+            "it was subset, reordered or renamed after the MuData was made. Call `mdata.update()` first, or make it "
+            "anew with `MuData(mdata.mod)`."
         )
     return rows
