@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from scvi.train import TrainRunner
 
 from smalti._compat import distributed_strategy
@@ -120,11 +121,9 @@ class TrainingMixin:
             callbacks.append(RestoreBest(MONITOR))
             options.setdefault("check_val_every_n_epoch", check_every)
             if early_stopping and not distributed:
-                options |= {
-                    "early_stopping": True,
-                    "early_stopping_monitor": MONITOR,
-                    "early_stopping_patience": early_stopping_patience or max(5, max_epochs // check_every // 3),
-                }
+                patience = early_stopping_patience or max(5, max_epochs // check_every // 3)
+                # after validation, so that a checkpoint of the epoch knows the result
+                callbacks.append(EarlyStopping(MONITOR, patience=patience, check_on_train_epoch_end=False))
         if checkpoint is not None:
             callbacks.append(WriteCheckpoint(checkpoint))
             if resume and Path(checkpoint).exists():
