@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from smalti.nn import AlignmentEncoder
+from smalti.pp import LinearCCA
+
+
+def test_outputs_have_unit_length():
+    net = AlignmentEncoder(6, 4)
+    for n in (0, 1, 9):
+        torch.testing.assert_close(net(torch.randn(n, 6)).norm(dim=1), torch.ones(n))
+
+
+@pytest.mark.parametrize("k", [2, 4, 7])
+def test_a_warm_start_is_the_given_map_when_the_network_is_silent(k):
+    net = AlignmentEncoder(6, 4).eval()
+    weight, mean, x = torch.randn(6, k), torch.randn(6), torch.randn(9, 6)
+    net.warm_start(weight, mean)
+    with torch.no_grad():
+        net.head.weight.zero_()
+    expected = torch.zeros(9, 4)
+    expected[:, : min(k, 4)] = ((x - mean) @ weight)[:, :4]
+    torch.testing.assert_close(net(x), torch.nn.functional.normalize(expected, dim=1))
+
+
+def test_a_warm_start_from_linear_cca_matches_cells_as_linear_cca_does(rng):
+    n = 200
+    shared = rng.normal(size=(n, 3))
+    inputs = {m: shared @ rng.normal(size=(3, 6)) + rng.normal(size=(n, 6)) + 2 for m in ("a", "b")}
+    cca = LinearCCA().fit(inputs, dict.fromkeys(inputs, np.arange(n)))
+    embedded = cca.transform(inputs)
+    out = {}
+    for name, x in inputs.items():
+        net = AlignmentEncoder(6, 10).eval()
+        net.warm_start(
+            torch.from_numpy((cca.axes[name] * cca.correlations).astype(np.float32)),
+            torch.from_numpy(cca.means[name].astype(np.float32)),
+        )
+        with torch.no_grad():
+            net.head.weight.zero_()
+            out[name] = net(torch.from_numpy(x.astype(np.float32))).numpy()
+        unit = embedded[name] / np.linalg.norm(embedded[name], axis=1, keepdims=True)
+        np.testing.assert_allclose(out[name][:, : unit.shape[1]], unit, atol=1e-4)
+    cosine = (out["a"] * out["b"]).sum(axis=1)
+    strangers = (out["a"] * np.roll(out["b"], 1, axis=0)).sum(axis=1)
+    assert cosine.mean() > strangers.mean() + 0.3
+
+
+def test_training_departs_from_the_warm_start_little_at_first():
+    net = AlignmentEncoder(20, 8).eval()
+    weight, x = torch.randn(20, 8), torch.randn(50, 20)
+    net.warm_start(weight, torch.zeros(20))
+    linear = torch.nn.functional.normalize(x @ weight, dim=1)
+    assert float((net(x).detach() * linear).sum(dim=1).min()) > 0.95
+
+
+def test_both_paths_see_the_same_dropped_out_input():
+    net = AlignmentEncoder(40, 4, input_dropout=0.5).train()
+    seen = []
+    for part in (net.linear, net.body):
+        part.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    net(torch.ones(8, 40))
+    assert torch.equal(seen[0], seen[1])
+    assert set(seen[0].unique().tolist()) == {0.0, 2.0}
+
+
+def test_both_paths_learn_after_a_warm_start():
+    net = AlignmentEncoder(6, 4)
+    net.warm_start(torch.randn(6, 3), torch.randn(6))
+    target = torch.nn.functional.normalize(torch.randn(30, 4), dim=1)
+    (net(torch.randn(30, 6)) * target).sum().backward()
+    for parameter in (net.linear.weight, net.head.weight, net.head.bias, net.body.blocks[0].linear.weight):
+        assert float(parameter.grad.abs().sum()) > 0
+
+
+def test_an_input_that_maps_to_nothing_has_a_finite_gradient():
+    net = AlignmentEncoder(6, 4).eval()
+    with torch.no_grad():
+        net.head.weight.zero_()
+        net.head.bias.zero_()
+    x = torch.zeros(2, 6, requires_grad=True)
+    net(x).sum().backward()
+    assert torch.isfinite(x.grad).all()

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from torch import nn
+
+from smalti.nn import ByModality, CountsInput, DenseInput, SparseRows
+
+AWKWARD = [
+    "a.b",
+    "a_dot_b",
+    "a%2Eb",
+    "items",
+    "keys",
+    "values",
+    "forward",
+    "members",
+    "training",
+    "",
+    " ",
+    "RNA 2.0",
+    "é",
+]
+
+
+def rows_of(x) -> SparseRows:
+    x = sp.csr_matrix(x)
+    return SparseRows(
+        torch.from_numpy(x.indptr.astype(np.int64)),
+        torch.from_numpy(x.indices.astype(np.int64)),
+        torch.from_numpy(x.data.astype(np.float32)),
+    )
+
+
+def by_awkward_names():
+    return ByModality({name: nn.Linear(1, i + 1) for i, name in enumerate(AWKWARD)})
+
+
+def test_any_name_finds_its_own_module():
+    modules = by_awkward_names()
+    assert list(modules) == AWKWARD
+    assert [module.out_features for _, module in modules.items()] == list(range(1, len(AWKWARD) + 1))
+    assert all(modules[name].out_features == i + 1 for i, name in enumerate(AWKWARD))
+    with pytest.raises(KeyError):
+        modules["b"]
+
+
+def test_all_modules_are_registered_and_survive_storage_and_copies():
+    modules = by_awkward_names()
+    assert len(list(modules.parameters())) == 2 * len(AWKWARD)
+    other = by_awkward_names()
+    other.load_state_dict(modules.state_dict())
+    for again in (other, copy.deepcopy(modules)):
+        for name in AWKWARD:
+            torch.testing.assert_close(again[name].weight, modules[name].weight)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_counts_give_the_same_sparse_or_dense_whatever_else_is_in_the_batch(rng, log):
+    x = rng.poisson(0.8, (6, 9)).astype(np.float32)
+    x[2] = 0
+    layer = CountsInput(9, 4, log=log)
+    batch = torch.zeros(6, dtype=torch.int64)
+    dense, sparse = layer(torch.from_numpy(x), batch), layer(rows_of(x), batch)
+    torch.testing.assert_close(sparse, dense)
+    torch.testing.assert_close(layer(rows_of(x[[4]]), batch[:1]), dense[[4]])
+    assert layer(rows_of(x[:0]), batch[:0]).shape == (0, 4)
+
+
+def test_counts_are_normalised_to_ten_thousand_and_logged(rng):
+    x = rng.poisson(2.0, (5, 9)).astype(np.float32)
+    layer = CountsInput(9, 4, log=True)
+    z = torch.from_numpy(np.log1p(1e4 * x / x.sum(axis=1, keepdims=True)))
+    torch.testing.assert_close(layer(rows_of(x), None), z @ layer.linear.weight + layer.linear.bias)
+    torch.testing.assert_close(layer(rows_of(7 * x), None), layer(rows_of(x), None))
+
+
+def test_reals_are_taken_as_they_are(rng):
+    x = torch.from_numpy(rng.normal(size=(5, 9)).astype(np.float32))
+    layer = CountsInput(9, 4, log=False)
+    torch.testing.assert_close(layer(x, None), x @ layer.linear.weight + layer.linear.bias)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_profile_of_zeros_is_finite_with_a_finite_gradient(sparse):
+    layer = CountsInput(3, 2, log=True)
+    x = np.zeros((2, 3), np.float32)
+    out = layer(rows_of(x) if sparse else torch.from_numpy(x), None)
+    torch.testing.assert_close(out, layer.linear.bias.expand(2, 2))
+    out.sum().backward()
+    assert torch.isfinite(layer.linear.weight.grad).all()
+
+
+def test_given_components_are_centred_on_their_batch_and_an_average_one_on_the_last_row():
+    layer = DenseInput(3, n_batch=2)
+    layer.centre.copy_(torch.tensor([[1.0, 1, 1], [2, 2, 2], [1.5, 1.5, 1.5]]))
+    layer.scale.fill_(2)
+    out = layer(torch.full((3, 3), 3.0), torch.tensor([0, 1, -1]))
+    torch.testing.assert_close(out[:, 0], torch.tensor([4.0, 2.0, 3.0]))
+    assert list(layer.state_dict()) == ["centre", "scale"]
+    assert list(layer.parameters()) == []
