@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .clue import CLUE, CLUEOptions, LossWeights, Translation
+from .base import MosaicModel, Translation
+from .clue import CLUE, CLUEOptions, LossWeights
 
-__all__ = ["CLUE", "CLUEOptions", "LossWeights", "Translation"]
+__all__ = ["CLUE", "CLUEOptions", "LossWeights", "MosaicModel", "Translation"]

@@ -5,17 +5,24 @@ from __future__ import annotations
 from ._first_pass import balancing_weights, encoder_inputs, linear_alignment, warm_start
 from ._fit_inputs import FittedInputs
 from ._inputs import MosaicInputs
+from ._labels import LabelMixin
 from ._mosaic_model import MosaicModel
 from ._sizes import ModalitySize, MosaicSizes
+from ._translation import Library, Translation, TranslationMixin, target_log_library
 
 __all__ = [
     "FittedInputs",
+    "LabelMixin",
+    "Library",
     "ModalitySize",
     "MosaicInputs",
     "MosaicModel",
     "MosaicSizes",
+    "Translation",
+    "TranslationMixin",
     "balancing_weights",
     "encoder_inputs",
     "linear_alignment",
+    "target_log_library",
     "warm_start",
 ]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from mudata import read_h5mu
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY, resolve_device
+from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY
 from smalti._errors import MosaicAlignmentError, NotFittedError
 from smalti._validate import check_choice, shorten
 from smalti.data import PREFIX, CategoryField, ModalityField, MosaicManager, refuse_view, resolve_modalities, to_device
 
-from ._persistence import DATA, read_model, write_model
-from ._sizes import MosaicSizes
+from ._storage import StorageMixin
 from ._training import TrainingMixin
 
 if TYPE_CHECKING:
@@ -34,16 +31,13 @@ logger = logging.getLogger(__name__)
 INFERENCE_BATCH = 1024
 
 
-class MosaicModel(TrainingMixin, BaseModelClass):
+class MosaicModel(TrainingMixin, StorageMixin, BaseModelClass):
     """Base of all models: a MuData with any presence pattern in, latents and predictions out.
 
     Subclasses set ``self.sizes_`` and ``self.module`` in their constructor and implement what they infer.
     """
 
     random_state: int = 0
-    sizes_: MosaicSizes
-    config_: dict[str, Any]
-    """Arguments of the constructor that rebuild the model, plain values only."""
 
     # ------------------------------------------------------------------ set-up
 
@@ -195,102 +189,6 @@ class MosaicModel(TrainingMixin, BaseModelClass):
         if not here.any():
             raise ValueError(f"None of the {len(here)} cells was measured in modality {modality!r}.")
         return here
-
-    # ------------------------------------------------------------------ storage
-
-    def save(
-        self,
-        dir_path: str | Path,
-        *,
-        overwrite: bool = False,
-        save_anndata: bool = False,
-    ) -> None:
-        """Write the model to a folder: weights as safetensors, all else as JSON.
-
-        Parameters
-        ----------
-        dir_path
-            Folder.
-        overwrite
-            Replace a model that is there.
-        save_anndata
-            Write the MuData beside it, so that ``load`` needs no data.
-
-        Raises
-        ------
-        FileExistsError
-            If there is a model and ``overwrite`` is false.
-        """
-        path = Path(dir_path)
-        keep = {key: value for key, value in self.registry_.items() if key != FIELD_REGISTRIES}
-        registry = {
-            "model": type(self).__name__,
-            "config": self.config_,
-            "sizes": self.sizes_.to_dict(),
-            "registry": {**keep, FIELD_REGISTRIES: dict(self.registry_[FIELD_REGISTRIES])},
-            "is_trained": self.is_trained_,
-            "history": self.history_ or {},
-            "train_indices": self.train_indices_,
-            "validation_indices": self.validation_indices_,
-        }
-        write_model(path, self.module.state_dict(), registry, overwrite=overwrite)
-        if save_anndata:
-            if self.adata is None:
-                raise NotFittedError("The model has no data to save: it was loaded without.")
-            self.adata.write(path / DATA)
-
-    @classmethod
-    def load(
-        cls,
-        dir_path: str | Path,
-        adata: MuData | None = None,
-        *,
-        accelerator: str = "auto",
-        device: int | str = "auto",
-    ) -> Self:
-        """Read a model that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        dir_path
-            Folder.
-        adata
-            MuData to attach, with the same variables; it may lack modalities. By default the stored one, if any;
-            without data the model can be given some later (``model.adata = mdata``).
-        accelerator, device
-            Where to put the network.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no model.
-        UnsafeFileError
-            If the folder holds a pickle or a file of unknown origin.
-        ValueError
-            If the stored model is of another class, or the data do not fit.
-        """
-        path = Path(dir_path)
-        weights, state = read_model(path)
-        if state["model"] != cls.__name__:
-            raise ValueError(f"{path} holds a {state['model']}; call `smalti.model.{state['model']}.load`.")
-        if adata is None and (path / DATA).exists():
-            adata = read_h5mu(path / DATA)
-        registry = state["registry"]
-        if adata is not None:
-            cls.setup_mudata(adata, source_registry=registry, **registry[SETUP_ARGS])
-        model = cls(
-            adata,
-            registry=None if adata is not None else registry,
-            sizes=MosaicSizes.from_dict(state["sizes"]),
-            **state["config"],
-        )
-        model.module.load_state_dict(weights)
-        model.is_trained_ = state["is_trained"]
-        model.history_ = state["history"] or None
-        model.train_indices_, model.validation_indices_ = state["train_indices"], state["validation_indices"]
-        model.to_device(resolve_device(accelerator, device))
-        model.module.eval()
-        return model
 
     # ------------------------------------------------------------------ summary
 

@@ -4,6 +4,5 @@ from __future__ import annotations
 
 from ._model import CLUE
 from ._options import CLUEOptions, LossWeights
-from ._translate import Translation
 
-__all__ = ["CLUE", "CLUEOptions", "LossWeights", "Translation"]
+__all__ = ["CLUE", "CLUEOptions", "LossWeights"]

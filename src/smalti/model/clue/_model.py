@@ -6,24 +6,31 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from smalti._validate import check_choice
-from smalti.model.base import FittedInputs, MosaicModel, MosaicSizes, balancing_weights, warm_start
+from smalti.model.base import (
+    FittedInputs,
+    LabelMixin,
+    MosaicModel,
+    MosaicSizes,
+    TranslationMixin,
+    balancing_weights,
+    target_log_library,
+    warm_start,
+)
 from smalti.nn import fuse, masked_mean
 
 from ._module import CLUEModule
 from ._options import resolve_options
-from ._translate import Translation, decode_expected, read_batch, read_library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
+    from smalti.model.base import Library
     from smalti.nn import Fusion
     from smalti.train import MosaicSplitter
 
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
 Block = Literal["aligned", "full"]
 
 
-class CLUE(MosaicModel):
+class CLUE(TranslationMixin, LabelMixin, MosaicModel):
     r"""Cross-linked unified embedding of a partly paired mosaic :cite:p:`Tu2022`.
 
     Every modality :math:`k` has its own latent block :math:`z_k`, and every modality has an encoder to every block:
@@ -231,136 +238,33 @@ class CLUE(MosaicModel):
         z = z if block in ("aligned", "full") else self.module.block(z, block)
         return torch.where(here[:, None], z, torch.full_like(z, torch.nan))
 
-    # --------------------------------------------------------------- translation
+    # ------------------------------------------------------- translation and labels
 
-    def translate(
+    def _expected(
         self,
-        source: str | None = None,
-        target: str | None = None,
-        *,
-        mdata: MuData | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        library_size: Literal["source", "mean", "observed"] | float | ArrayLike = "source",
-        batch: str | Literal["own", "average"] = "own",
-        features: Sequence[str] | None = None,
-        batch_size: int | None = None,
-    ) -> Translation:
-        """Predict a modality, whether or not it was measured.
+        tensors: dict[str, Any],
+        source: str | None,
+        target: str,
+        library: Library,
+        batch: int | None,
+        features: NDArray[np.int64] | None,
+    ) -> torch.Tensor:
+        module = self.module
+        out = module.inference(tensors)
+        fused = fuse(out["latents"], out["present"], self.options.fusion) if source is None else out["latents"][source]
+        own = module.inputs.batch(tensors)
+        codes = own if batch is None else torch.full_like(own, batch)
+        at = None if features is None else torch.from_numpy(features).to(own.device)
+        decoder, family = module.decoders[target], module.families[target]
+        heads = decoder(module.block(module.place(fused.mean), target), module.inputs.covariates(codes), at)
+        if family.uses_library:
+            log_library = target_log_library(module.inputs, tensors, source, target, library)
+            heads = torch.cat([heads[:1] + log_library[None, :, None], heads[1:]])
+        return family.mean(heads, decoder.scales(codes, at).expand(heads.shape[1:]))
 
-        Parameters
-        ----------
-        source
-            Modality to predict from; ``None`` for all that a cell has.
-        target
-            Modality to predict.
-        mdata, indices
-            Data and cells; those of training and all by default. Cells without the source are left out.
-        library_size
-            Total counts to predict for: ``"source"`` estimates them from the totals of the source modality, ``"mean"``
-            takes the mean of the training data, ``"observed"`` the cell's own (which it must have), or a number or one
-            per cell. Without effect for ``"gaussian"`` and ``"nb_mixture"``.
-        batch
-            Batch to predict as: the cell's own, the average of all, or a name.
-        features
-            Names of the features to predict; all by default.
-        batch_size
-            Cells per batch.
-
-        Returns
-        -------
-        Expected values with the names of cells and features; ``to_adata()`` makes an AnnData of it.
-
-        Raises
-        ------
-        ValueError
-            If a modality, batch or feature does not exist, or no cell has the source.
-        """
-        if target is None:
-            raise ValueError(f"Name the modality to predict: `target=` one of {self.modalities}.")
-        self.check_modality(target, "target")
-        if source is not None:
-            self.check_modality(source, "source")
-        mdata = self._validate_anndata(mdata)
-        cells = np.arange(mdata.n_obs) if indices is None else np.arange(mdata.n_obs)[np.asarray(indices)]
-        if source is not None:
-            cells = cells[self.with_modality(mdata, source, cells)]
-        if isinstance(library_size, str) and library_size == "observed":
-            self.with_modality(mdata, target, cells)
-        library = read_library(library_size, indices, cells)
-        code = read_batch(batch, self.batch_categories)
-        names = np.asarray(self.get_var_names()[target])
-        columns = None if features is None else _columns(names, features, target)
-        values = [
-            decode_expected(self.module, tensors, source, target, library=library, batch=code, features=columns)
-            for tensors in self.iterate(mdata, cells, batch_size)
-        ]
-        return Translation(
-            values=np.concatenate(values),
-            obs_names=mdata.obs_names[cells],
-            var_names=pd.Index(names if columns is None else names[columns]),
-            source=source,
-            target=target,
-        )
-
-    # ------------------------------------------------------------------- labels
-
-    def predict(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: str | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        soft: bool = False,
-    ) -> pd.Series | pd.DataFrame:
-        """Predict labels with the label head.
-
-        Parameters
-        ----------
-        mdata, indices, modality
-            As in :meth:`get_latent_representation`.
-        soft
-            Return probabilities, ``(n, n_labels)`` with rows that sum to 1, instead of the most probable label.
-
-        Returns
-        -------
-        Indexed by cell name; missing for cells without ``modality``.
-
-        Raises
-        ------
-        ValueError
-            If the model was set up without labels.
-        """
-        if self.module.label_head is None:
-            raise ValueError(
-                "The model has no label head. Pass `labels_key=` to `setup_mudata` and a label weight above 0."
-            )
-        if modality is not None:
-            self.check_modality(modality)
-        parts = []
-        for tensors in self.iterate(mdata, indices):
-            out = self.module.inference(tensors)
-            if modality is None:
-                z = masked_mean({k: v.mean for k, v in out["latents"].items()}, out["present"])
-            else:
-                here = out["present"][modality][:, None]
-                z = torch.where(here, out["latents"][modality].mean, torch.nan)
-            parts.append(torch.softmax(self.module.label_head(z), dim=1).cpu().numpy())
-        data = self._validate_anndata(mdata)
-        names = data.obs_names if indices is None else data.obs_names[np.asarray(indices)]
-        table = pd.DataFrame(np.concatenate(parts), index=names, columns=self.label_categories)
-        return table if soft else _most_probable(table)
-
-
-def _most_probable(table: pd.DataFrame) -> pd.Series:
-    known = ~table.isna().any(axis=1)
-    out = pd.Series(None, index=table.index, dtype=object)
-    out[known] = table[known].idxmax(axis=1)
-    return out
-
-
-def _columns(names: NDArray[Any], wanted: Sequence[str], target: str) -> NDArray[np.int64]:
-    at = pd.Index(names).get_indexer(pd.Index(wanted))
-    for name, position in zip(wanted, at, strict=True):
-        if position < 0:
-            check_choice(name, tuple(names), f"features of modality {target!r}")
-    return np.asarray(at, dtype=np.int64)
+    def _label_logits(self, tensors: dict[str, Any], modality: str | None) -> torch.Tensor:
+        out = self.module.inference(tensors)
+        if modality is None:
+            return self.module.label_head(masked_mean({k: v.mean for k, v in out["latents"].items()}, out["present"]))
+        here = out["present"][modality][:, None]
+        return self.module.label_head(torch.where(here, out["latents"][modality].mean, torch.nan))
