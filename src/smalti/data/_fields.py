@@ -120,8 +120,8 @@ class ModalityField(BaseAnnDataField):
         return state_registry
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
-        """Return ``{"n_x_<name>": number of variables}``."""
-        return {f"n_{self.registry_key}": state_registry["n_vars"]}
+        """Return ``{"n_x_<name>": number of variables}``; keys of scvi-tools' summary cannot have dots."""
+        return {f"n_{self.registry_key}".replace("%", "%25").replace(".", "%2E"): state_registry["n_vars"]}
 
     def view_state_registry(self, state_registry: dict[str, Any]) -> Table:
         """Return a table of the specification for ``view_anndata_setup``."""
