@@ -6,7 +6,10 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 LABELS = {"snare_mop": "ident", "pbmc_mosaic": "celltype", "pbmc10k_cite": "cell_type"}
 

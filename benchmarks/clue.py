@@ -71,8 +71,8 @@ def run(name: str, seed: int, variant: str, *, dev: bool, paired_only: bool, epo
         scores = rules.score(data, *data.scatter(mdata, z), leiden=True, seed=seed)
     return {
         "data": name, "variant": variant, "seed": seed, "paired_only": paired_only, **scores,
-        "epochs": len(model.history["train_loss"]), "components": model.module.inputs.width("rna"), "wall_s": wall, "cpu_s": cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "epochs": len(model.history["train_loss"]), "components": model.module.inputs.width("rna"),
+        "wall_s": wall, "cpu_s": cpu, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
 
 
@@ -95,9 +95,7 @@ def main() -> None:
     for name in args.data:
         for variant in args.variant:
             for seed in args.seeds:
-                row = run(
-                    name, seed, variant, dev=args.dev, paired_only=args.paired_only, epochs=args.epochs
-                )
+                row = run(name, seed, variant, dev=args.dev, paired_only=args.paired_only, epochs=args.epochs)
                 rows.append(row)
                 print(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
                 if args.out:

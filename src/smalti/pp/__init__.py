@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._base import LinearTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
-from ._default import default_transform
+from ._default import default_transform, make_transform
 from ._modality import ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import clr, lsi, pca
 from ._transforms import CLR, LSI, PCA
@@ -24,5 +24,6 @@ __all__ = [
     "fit_modality",
     "get_transform",
     "lsi",
+    "make_transform",
     "pca",
 ]

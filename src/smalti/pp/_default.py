@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import scipy.sparse as sp
+from smalti._validate import check_choice
+from smalti.data import infer_encoder_input, infer_likelihood
 
-from ._arrays import as_rows
 from ._transforms import CLR, LSI, PCA
 
 if TYPE_CHECKING:
     from ._arrays import Matrix
     from ._base import LinearTransform
 
-logger = logging.getLogger(__name__)
+TRANSFORMS = ("lsi", "pca", "clr")
 
-BINARY_SHARE = 0.95
-PANEL_DENSITY = 0.5
-PANEL_FEATURES = 1000
+
+def make_transform(
+    kind: str,
+    *,
+    counts: bool,
+    n_components: int = 30,
+    batch_center: bool = True,
+    random_state: int = 0,
+) -> LinearTransform:
+    """Return the unfitted transform of a named encoder input.
+
+    Parameters
+    ----------
+    kind
+        ``"lsi"``, ``"pca"`` or ``"clr"``.
+    counts
+        Whether values are counts; ``"pca"`` of reals standardises features instead of taking logarithms.
+    n_components, batch_center, random_state
+        Passed to the transform.
+    """
+    check_choice(kind, TRANSFORMS, "kind")
+    if kind == "lsi":
+        return LSI(n_components, batch_center=batch_center, random_state=random_state)
+    if kind == "clr":
+        return CLR(n_components, batch_center=batch_center, random_state=random_state)
+    return PCA(
+        n_components, kind="tfidf" if counts else "identity", batch_center=batch_center, random_state=random_state
+    )
 
 
 def default_transform(
@@ -31,11 +54,13 @@ def default_transform(
 ) -> LinearTransform:
     """Return an unfitted transform that suits the values of a modality.
 
+    The rules are those of models (:func:`smalti.data.infer_likelihood`, :func:`smalti.data.infer_encoder_input`):
+
     ==========================================================================  ====================================
     values                                                                      transform
     ==========================================================================  ====================================
     any negative or not whole                                                   ``PCA(kind="identity")``, standardised
-    counts, at least 95 % of the non-zero ones equal to 1                       :class:`LSI`
+    counts, at least 90 % of the non-zero ones equal to 1                       :class:`LSI`
     counts, more than half of them non-zero, at most 1,000 features             :class:`CLR`
     other counts                                                                :class:`PCA`
     ==========================================================================  ====================================
@@ -47,16 +72,11 @@ def default_transform(
     n_components, batch_center, random_state
         Passed to the transform.
     """
-    X = as_rows(X)
-    options: dict[str, Any] = {"batch_center": batch_center, "random_state": random_state}
-    stored = X.data if sp.issparse(X) else X.ravel()
-    if stored.dtype.kind == "f" and not (np.isfinite(stored).all() and (stored == np.floor(stored)).all()):
-        return PCA(n_components, kind="identity", **options)
-    if stored.size and stored.min() < 0:
-        return PCA(n_components, kind="identity", **options)
-    n_nonzero = np.count_nonzero(stored)
-    if n_nonzero and np.count_nonzero(stored == 1) >= BINARY_SHARE * n_nonzero:
-        return LSI(n_components, **options)
-    if X.shape[1] <= PANEL_FEATURES and n_nonzero > PANEL_DENSITY * X.shape[0] * X.shape[1]:
-        return CLR(n_components, **options)
-    return PCA(n_components, **options)
+    likelihood = infer_likelihood(X)
+    return make_transform(
+        infer_encoder_input(X, likelihood),
+        counts=likelihood != "gaussian",
+        n_components=n_components,
+        batch_center=batch_center,
+        random_state=random_state,
+    )

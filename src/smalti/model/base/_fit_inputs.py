@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from smalti.data import COUNT_LIKELIHOODS, make_reader
+from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, make_reader
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection
-from smalti.pp import CLR, LSI, PCA, choose_n_components
+from smalti.pp import choose_n_components, make_transform
 
 from ._sizes import ModalitySize, MosaicSizes
 
@@ -132,7 +132,7 @@ class FittedInputs:
             self.layers[name] = None
             return
         adata = self.manager.adata.mod[name]
-        if source not in ("lsi", "pca", "clr"):
+        if source not in ENCODER_INPUTS:
             layer = DenseInput(int(np.asarray(adata.obsm[source]).shape[1]), self.n_batch)
             z = np.asarray(adata.obsm[source], dtype=np.float32)
             centres = np.stack(
@@ -144,13 +144,7 @@ class FittedInputs:
         x = field.get_field_data(self.manager.adata)
         limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
-        transform: LSI | PCA | CLR
-        if source == "lsi":
-            transform = LSI(limit, random_state=random_state)
-        elif source == "clr":
-            transform = CLR(limit, random_state=random_state)
-        else:
-            transform = PCA(limit, kind="tfidf" if counts else "identity", random_state=random_state)
+        transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
         transform.fit(x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name])
         self.layers[name] = transform.to_module()
         self.components[name] = transform.transform(x, batch=batch)
