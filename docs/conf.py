@@ -75,7 +75,10 @@ if _ONLINE:
         "scvi": ("https://docs.scvi-tools.org/en/stable/", None),
         "torch": ("https://docs.pytorch.org/docs/stable/", None),
     }
-nitpick_ignore_regex = [(r"py:.*", r"smalti\..*[a-z]T")]  # type variables
+nitpick_ignore_regex = [
+    (r"py:.*", r"smalti\..*[a-z]T"),
+    (r"py:.*", r"smalti\.(.*\.)?_.*"),
+]  # type variables, private names
 if not _ONLINE:
     nitpick_ignore_regex.append((r"py:.*", r"(?!smalti\b).*"))
 
