@@ -149,7 +149,10 @@ class TrainingMixin:
                 use_distributed_sampler=False,
                 **options,
             )
-            runner()
+            try:
+                runner()
+            finally:  # the logger writes tables of objects
+                self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
 
     # ------------------------------------------------------- what models may change
 
