@@ -54,7 +54,7 @@ def from_plain(value: Any) -> Any:
 
 
 def write_model(path: Path, weights: dict[str, Any], registry: dict[str, Any], *, overwrite: bool) -> None:
-    """Write weights and registry into the folder ``path``.
+    """Write weights and registry into the folder ``path``; data of a model that was there are removed.
 
     Raises
     ------
@@ -63,10 +63,12 @@ def write_model(path: Path, weights: dict[str, Any], registry: dict[str, Any], *
     """
     if (path / REGISTRY).exists() and not overwrite:
         raise FileExistsError(f"{path} holds a model already. Pass `overwrite=True` to replace it.")
-    path.mkdir(parents=True, exist_ok=True)
-    save_file({name: w.detach().cpu().contiguous() for name, w in weights.items()}, str(path / WEIGHTS))
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    (path / REGISTRY).write_text(json.dumps(to_plain({**head, **registry}), indent=1))
+    text = json.dumps(to_plain({**head, **registry}), indent=1)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / DATA).unlink(missing_ok=True)
+    save_file({name: w.detach().cpu().contiguous() for name, w in weights.items()}, str(path / WEIGHTS))
+    (path / REGISTRY).write_text(text)
 
 
 def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

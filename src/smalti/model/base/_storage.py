@@ -46,8 +46,12 @@ class StorageMixin:
         ------
         FileExistsError
             If there is a model and ``overwrite`` is false.
+        NotFittedError
+            If the data are wanted, but the model has none.
         """
         path = Path(dir_path)
+        if save_anndata and self.adata is None:
+            raise NotFittedError("The model has no data to save: it was loaded without.")
         keep = {key: value for key, value in self.registry_.items() if key != FIELD_REGISTRIES}
         registry = {
             "model": type(self).__name__,
@@ -61,8 +65,6 @@ class StorageMixin:
         }
         write_model(path, self.module.state_dict(), registry, overwrite=overwrite)
         if save_anndata:
-            if self.adata is None:
-                raise NotFittedError("The model has no data to save: it was loaded without.")
             self.adata.write(path / DATA)
 
     @classmethod
