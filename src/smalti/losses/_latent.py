@@ -42,7 +42,7 @@ def agreement(embedding: Tensor, centre: Tensor, rows: Tensor, *, cosine: bool) 
     Parameters
     ----------
     embedding, centre
-        ``(B, d)``.
+        ``(B, d)``; other rows than ``rows`` are ignored whatever they hold.
     rows
         ``(B,)`` bool, cells that have this modality and at least one other: for a cell with one modality the centre is
         the embedding itself and the term carries no information.
@@ -53,11 +53,12 @@ def agreement(embedding: Tensor, centre: Tensor, rows: Tensor, *, cosine: bool) 
     -------
     A scalar, mean over ``rows``; 0 if there are none.
     """
+    embedding, centre = embedding[rows], centre[rows]
     if cosine:
         distance = 1 - F.cosine_similarity(embedding, centre, dim=1, eps=1e-8)
     else:
         distance = (embedding - centre).square().mean(dim=1)
-    return masked_average(distance, rows)
+    return distance.sum() / max(len(distance), 1)
 
 
 def modality_cross_entropy(logits: Tensor, modality: Tensor, weight: Tensor | None = None) -> Tensor:
