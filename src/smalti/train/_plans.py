@@ -9,6 +9,7 @@ import torch
 from scvi.train import TrainingPlan
 
 from smalti._errors import NonFiniteLossError
+from smalti._validate import check_count
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -183,7 +184,7 @@ def check_loss(output: LossOutput) -> None:
         return
     bad = [name for name, value in output.extra_metrics.items() if not bool(torch.isfinite(torch.as_tensor(value)))]
     raise NonFiniteLossError(
-        f"The loss became {float(output.loss)}; terms that are not finite: {', '.join(bad) or 'only the sum'}. "
+        f"The loss became {output.loss.item()}; terms that are not finite: {', '.join(bad) or 'only the sum'}. "
         "Look for extreme values in the data, lower the learning rate (`plan_kwargs={'lr': ...}`), or drop the term."
     )
 
@@ -233,11 +234,8 @@ class AdversarialPlan(MosaicPlan):
             optimizer=optimizer,
         )
         self.automatic_optimization = False
-        self.discriminator_lr, self.n_discriminator_steps, self.burn_in = (
-            discriminator_lr,
-            n_discriminator_steps,
-            burn_in,
-        )
+        self.discriminator_lr, self.burn_in = discriminator_lr, burn_in
+        self.n_discriminator_steps = check_count(n_discriminator_steps, "n_discriminator_steps")
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
         """Return all parameters but the discriminator's."""

@@ -43,16 +43,16 @@ class MosaicBatchSampler(Sampler[list[int]]):
     """
 
     def __init__(self, paired: NDArray[np.bool_], batch_size: int, *, paired_share: float = 0.5, seed: int = 0) -> None:
-        self.streams = [np.flatnonzero(paired), np.flatnonzero(~paired)]
         n = len(paired)
         self.batch_size = min(batch_size, n)
-        share = max(len(self.streams[0]) / n, paired_share)
-        n_paired = min(round(share * self.batch_size), len(self.streams[0]))
-        if len(self.streams[1]) == 0:
-            n_paired = self.batch_size
-        elif len(self.streams[0]) and n_paired == self.batch_size:
-            n_paired -= 1
-        self.sizes = [n_paired, min(self.batch_size - n_paired, len(self.streams[1]))]
+        if self.batch_size == 1:  # too small for one of each: all cells are one stream
+            paired = np.ones(n, dtype=bool)
+        self.streams = [np.flatnonzero(paired), np.flatnonzero(~paired)]
+        n_paired, n_other = map(len, self.streams)
+        wanted = round(max(n_paired / n, paired_share) * self.batch_size)
+        # at least one of each kind that there is, or its cells would never be visited
+        wanted = min(max(wanted, min(n_paired, 1)), n_paired, self.batch_size - min(n_other, 1))
+        self.sizes = [wanted, min(self.batch_size - wanted, n_other)]
         self.n_batches = max(1, int(np.ceil(n / max(sum(self.sizes), 1))))
         self.seed, self.epoch = seed, 0
 
@@ -68,8 +68,10 @@ class MosaicBatchSampler(Sampler[list[int]]):
         rank, world = _rank_and_world()
         rng = np.random.default_rng((self.seed, self.epoch))
         self.epoch += 1
-        draws = [_draw(rng, cells, size, self.n_batches) for cells, size in zip(self.streams, self.sizes, strict=True)]
-        for i in range(rank, self._usable(world), world):
+        usable = self._usable(world)
+        drawn = max(self.n_batches, usable)  # with more processes than batches, some more
+        draws = [_draw(rng, cells, size, drawn) for cells, size in zip(self.streams, self.sizes, strict=True)]
+        for i in range(rank, usable, world):
             yield np.concatenate([draw[i] for draw in draws]).tolist()
 
     def _usable(self, world: int) -> int:
@@ -107,7 +109,7 @@ class MosaicSplitter(LightningDataModule):
     paired_share
         See :class:`MosaicBatchSampler`.
     validation_indices
-        Cells to validate on, instead of a random share.
+        Positions of the cells to validate on, or a boolean mask, instead of a random share.
     seed
         Seed of split and batches.
     num_workers
@@ -151,7 +153,10 @@ class MosaicSplitter(LightningDataModule):
     def _choose(self, train_size: float, given: Sequence[int] | NDArray[np.int64] | None) -> NDArray[np.int64]:
         n = len(self.presence)
         if given is not None:
-            chosen = np.unique(np.asarray(given, dtype=np.int64))
+            given = np.asarray(given)
+            if given.dtype == bool and given.shape != (n,):
+                raise ValueError(f"A boolean `validation_indices` needs {n} entries, found {given.size}.")
+            chosen = np.flatnonzero(given) if given.dtype == bool else np.unique(given.astype(np.int64))
             outside = chosen[(chosen < 0) | (chosen >= n)]
             if outside.size:
                 raise ValueError(f"`validation_indices` must lie in 0..{n - 1}, found {shorten(outside.tolist())}.")
