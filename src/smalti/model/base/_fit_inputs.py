@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANDIDATES = (10, 15, 20, 30)
+CANDIDATES = (15, 20, 30)
 """Numbers of components that cross-validation chooses from."""
 MAX_COMPONENTS = max(CANDIDATES)
 """Components fitted before that choice."""

@@ -125,20 +125,15 @@ class _Reconstruction:
 def _contrastive(module: CLUEModule, inferred: dict[str, Any]) -> Tensor:
     """Mean over pairs of modalities that are both in the batch."""
     aligned, present = inferred["aligned"], inferred["present"]
-    names = list(aligned)
-    losses = [
-        info_nce(
-            aligned[a],
-            aligned[b],
-            present[a],
-            present[b],
-            module.log_inverse_temperature,
-            module.options.label_smoothing if module.training else 0.0,
-        )
-        for i, a in enumerate(names)
-        for b in names[i + 1 :]
-        if module.sizes.has_pairs(a, b)
-    ]
+    names, log_scale = list(aligned), module.log_inverse_temperature
+    smoothing = module.options.label_smoothing if module.training else 0.0
+    losses = []
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            if module.sizes.has_pairs(a, b):
+                both = present[a] & present[b]
+                in_a, in_b = (both, both) if module.options.negatives == "paired" else (present[a], present[b])
+                losses.append(info_nce(aligned[a], aligned[b], in_a, in_b, log_scale, smoothing))
     return torch.stack(losses).mean() if losses else 0.0 * module.log_inverse_temperature
 
 

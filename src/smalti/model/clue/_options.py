@@ -83,6 +83,9 @@ class CLUEOptions:
     """Dropout of its hidden layer."""
     align_input_dropout: float = 0.2
     """Dropout of its input."""
+    negatives: Literal["paired", "all"] = "paired"
+    """Whom a cell is told apart from: the other paired cells of the batch, or all its cells that have the modality.
+    Unpaired cells are often of other batches, and telling batches apart is not what is wanted."""
     label_smoothing: float = 0.0
     """Label smoothing of the contrastive term."""
     adversary: Literal["cross_entropy", "uniform"] = "uniform"
@@ -103,6 +106,7 @@ class CLUEOptions:
         check_choice(self.activation, ("gelu", "leaky_relu"), "activation")
         check_choice(self.fusion, ("mean", "poe", "poe_prior"), "fusion")
         check_choice(self.mean_link, ("log", "softmax"), "mean_link")
+        check_choice(self.negatives, ("paired", "all"), "negatives")
         check_choice(self.adversary, ("cross_entropy", "uniform"), "adversary")
         if self.n_features_per_step is not None:
             check_positive(self.n_features_per_step, "n_features_per_step")
