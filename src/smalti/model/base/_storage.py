@@ -9,6 +9,7 @@ from mudata import read_h5mu
 
 from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, resolve_device
 from smalti._errors import NotFittedError
+from smalti._mudata import no_pull
 
 from ._persistence import DATA, read_model, write_model
 from ._sizes import MosaicSizes
@@ -65,7 +66,8 @@ class StorageMixin:
         }
         write_model(path, self.module.state_dict(), registry, overwrite=overwrite)
         if save_anndata:
-            self.adata.write(path / DATA)
+            with no_pull():  # a copy, because writing turns text into categories in place
+                self.adata.copy().write(path / DATA)
 
     @classmethod
     def load(
@@ -102,7 +104,8 @@ class StorageMixin:
         if state["model"] != cls.__name__:
             raise ValueError(f"{path} holds a {state['model']}; call `smalti.model.{state['model']}.load`.")
         if adata is None and (path / DATA).exists():
-            adata = read_h5mu(path / DATA)
+            with no_pull():
+                adata = read_h5mu(path / DATA)
         registry = state["registry"]
         if adata is not None:
             cls.setup_mudata(adata, source_registry=registry, **registry[SETUP_ARGS])
