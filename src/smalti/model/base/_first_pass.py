@@ -11,6 +11,8 @@ import torch
 from smalti.data import INDEX, to_device
 from smalti.pp import LinearCCA
 
+from ._sizes import largest_linked_group
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -47,7 +49,8 @@ def encoder_inputs(
                     parts[name].append(inputs.encode(batch, name, here).cpu().numpy())
                     cells[name].append(batch[INDEX][here].cpu().numpy())
     maps = {}
-    for name in fixed:
+    parts = {name: part for name, part in parts.items() if part}
+    for name in parts:
         at = np.concatenate(cells[name])
         maps[name] = np.full(n, -1, dtype=np.int64)
         maps[name][at] = np.arange(len(at))
@@ -62,8 +65,7 @@ def linear_alignment(
     fit_maps = maps
     if cells is not None:
         fit_maps = {name: np.where(np.isin(np.arange(len(rows)), cells), rows, -1) for name, rows in maps.items()}
-    paired = {name for pair in inputs.sizes.pairs for name in pair}
-    names = [name for name in components if name in paired]
+    names = largest_linked_group(fit_maps)
     if len(names) < 2:
         return None
     present = np.column_stack([fit_maps[name] >= 0 for name in names])

@@ -14,7 +14,7 @@ from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection
 from smalti.pp import choose_n_components, make_transform
 
-from ._sizes import ModalitySize, MosaicSizes
+from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,7 +150,8 @@ class FittedInputs:
         self.components[name] = transform.transform(x, batch=batch)
 
     def _choose(self, random_state: int) -> int:
-        maps = {name: self.maps[name] for name in self.components}
+        linked = largest_linked_group({name: self.maps[name] for name in self.components})
+        maps = {name: self.maps[name] for name in linked}
         present = np.column_stack([rows >= 0 for rows in maps.values()])
         n_pairs = int((present.sum(axis=1) >= 2).sum())
         if len(maps) < 2 or n_pairs < MIN_PAIRS:
@@ -158,7 +159,8 @@ class FittedInputs:
             return FALLBACK_COMPONENTS
         most = max(CANDIDATES[0], n_pairs // PAIRS_PER_COMPONENT)
         candidates = [c for c in CANDIDATES if c <= most]
-        chosen = int(choose_n_components(self.components, maps, candidates=candidates, random_state=random_state))
+        components = {name: self.components[name] for name in linked}
+        chosen = int(choose_n_components(components, maps, candidates=candidates, random_state=random_state))
         logger.info("%d components per modality, chosen on held-out pairs of linear CCA.", chosen)
         return chosen
 

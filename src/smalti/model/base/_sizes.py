@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
 InputKind = Literal["projection", "counts", "dense"]
 """A fixed transform of the values, the values themselves, or given components."""
@@ -50,3 +58,22 @@ class MosaicSizes:
             n_labels=state["n_labels"],
             pairs=tuple((a, b) for a, b in state["pairs"]),
         )
+
+
+def largest_linked_group(maps: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """Return the largest set of modalities that chains of paired cells connect, of equal ones that with most pairs.
+
+    Parameters
+    ----------
+    maps
+        Row of every cell in each modality, ``(n_obs,)``, -1 where absent. Two common cells link two modalities.
+    """
+    names = np.array(list(maps), dtype=object)
+    if len(names) < 2:
+        return names.tolist()
+    present = np.column_stack([rows >= 0 for rows in maps.values()])
+    shared = present.T.astype(np.int64) @ present
+    _, group = connected_components(shared > 1, directed=False)
+    pairs = [int((present[:, group == g].sum(axis=1) >= 2).sum()) for g in group]
+    sizes = np.bincount(group)[group]
+    return names[group == group[max(range(len(names)), key=lambda i: (sizes[i], pairs[i]))]].tolist()

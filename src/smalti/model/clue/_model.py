@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from smalti._validate import shorten
 from smalti.model.base import (
     FittedInputs,
     LabelMixin,
@@ -161,10 +162,13 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
 
     def _check_trainable(self) -> None:
         super()._check_trainable()
-        if self.weights.contrastive > 0 and not self.sizes_.pairs:
+        paired = {name for pair in self.sizes_.pairs for name in pair}
+        alone = [name for name in self.modalities if name not in paired]
+        if self.weights.contrastive > 0 and alone:
             raise ValueError(
-                "The contrastive term needs cells with two modalities, but no cell has more than one. Use a model for "
-                "unpaired data, or switch the term off: `CLUE(mdata, weights=LossWeights(contrastive=0))`."
+                f"The contrastive term needs cells with two modalities, but no cell of {shorten(alone)} has another "
+                "one. Leave these modalities out, use a model for unpaired data, or switch the term off: "
+                "`CLUE(mdata, weights=LossWeights(contrastive=0))`."
             )
 
     def _before_training(self, splitter: MosaicSplitter) -> None:
