@@ -39,6 +39,12 @@ class MosaicModel(TrainingMixin, StorageMixin, BaseModelClass):
 
     random_state: int = 0
 
+    def __init__(self, adata: MuData | None = None, registry: dict[str, Any] | None = None) -> None:
+        if adata is not None and self._get_most_recent_anndata_manager(adata) is None:
+            name = type(self).__name__
+            raise ValueError(f"The MuData is not set up for {name}. Call `{name}.setup_mudata(mdata, ...)` first.")
+        super().__init__(adata, registry)
+
     # ------------------------------------------------------------------ set-up
 
     @classmethod
