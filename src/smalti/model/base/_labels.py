@@ -43,7 +43,7 @@ class LabelMixin:
         Raises
         ------
         ValueError
-            If the model was set up without labels.
+            If the model was set up without labels, ``modality`` does not exist, or no cell has it.
         """
         if getattr(self.module, "label_head", None) is None:
             raise ValueError(
@@ -51,6 +51,7 @@ class LabelMixin:
             )
         if modality is not None:
             self.check_modality(modality)
+            self.with_modality(mdata, modality, indices)
         parts = [
             torch.softmax(self._label_logits(tensors, modality), dim=1).cpu().numpy()
             for tensors in self.iterate(mdata, indices)

@@ -175,7 +175,7 @@ class MosaicModel(TrainingMixin, StorageMixin, BaseModelClass):
         """
         self._check_if_trained(warn=True)
         mdata = self._validate_anndata(mdata)
-        dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(_positions(mdata, indices))
+        dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(positions(mdata, indices))
         step = batch_size or INFERENCE_BATCH
         self.module.eval()
         with torch.no_grad():
@@ -189,9 +189,7 @@ class MosaicModel(TrainingMixin, StorageMixin, BaseModelClass):
         """Return which of the cells were measured in ``modality``, boolean; raise if none was."""
         mdata = self._validate_anndata(mdata)
         manager = self.get_anndata_manager(mdata, required=True)
-        here = manager.row_maps()[modality] >= 0
-        at = _positions(mdata, indices)
-        here = here if at is None else here[at]
+        here = manager.row_maps()[modality][positions(mdata, indices)] >= 0
         if not here.any():
             raise ValueError(f"None of the {len(here)} cells was measured in modality {modality!r}.")
         return here
@@ -216,14 +214,19 @@ class MosaicModel(TrainingMixin, StorageMixin, BaseModelClass):
         return repr(self)
 
 
-def _positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> NDArray[np.int64] | None:
+def positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> NDArray[np.int64]:
+    """Return the cells that ``indices`` mean (positions, a boolean mask, or ``None`` for all) as positions."""
     if indices is None:
-        return None
+        return np.arange(mdata.n_obs)
     at = np.asarray(indices)
     if at.dtype == bool:
         if at.shape != (mdata.n_obs,):
             raise ValueError(f"A boolean `indices` needs {mdata.n_obs} entries, found {at.size}.")
-        return np.flatnonzero(at)
+        at = np.flatnonzero(at)
+    elif at.size and at.dtype.kind not in "iu":
+        raise TypeError(f"Expected `indices` to be positions or a boolean mask, found {at.dtype}.")
+    if at.size == 0:
+        raise ValueError("`indices` names no cell.")
     at = at.astype(np.int64).ravel()
     outside = at[(at < 0) | (at >= mdata.n_obs)]
     if outside.size:

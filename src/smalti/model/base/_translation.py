@@ -15,6 +15,8 @@ from scvi import REGISTRY_KEYS
 from smalti._validate import check_choice, check_positive
 from smalti.data import INDEX
 
+from ._mosaic_model import positions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -84,7 +86,7 @@ class TranslationMixin:
         library_size
             Total counts to predict for: ``"source"`` estimates them from the totals of the source modality, ``"mean"``
             takes the mean of the training data, ``"observed"`` the cell's own (which it must have), or a number or one
-            per cell. Without effect for ``"gaussian"`` and ``"nb_mixture"``.
+            per cell asked for. Without effect for ``"gaussian"`` and ``"nb_mixture"``.
         batch
             Batch to predict as: the cell's own, the average of all, or a name.
         features
@@ -107,12 +109,12 @@ class TranslationMixin:
         if source is not None:
             self.check_modality(source, "source")
         mdata = self._validate_anndata(mdata)
-        cells = np.arange(mdata.n_obs) if indices is None else np.arange(mdata.n_obs)[np.asarray(indices)]
+        cells = positions(mdata, indices)
+        library = read_library(library_size, cells)
         if source is not None:
             cells = cells[self.with_modality(mdata, source, cells)]
         if isinstance(library_size, str) and library_size == "observed":
             self.with_modality(mdata, target, cells)
-        library = read_library(library_size, indices, cells)
         code = read_batch(batch, self.batch_categories)
         names = np.asarray(self.get_var_names()[target])
         columns = None if features is None else _columns(names, features, target)
@@ -151,19 +153,18 @@ def read_batch(batch: str, categories: list[str]) -> int | None:
     return categories.index(batch)
 
 
-def read_library(library_size: str | float | ArrayLike, indices: Any, cells: NDArray[np.int64]) -> Library:
-    """Check ``library_size``: a word, a number, or one number per cell (of ``indices``, in their order)."""
+def read_library(library_size: str | float | ArrayLike, cells: NDArray[np.int64]) -> Library:
+    """Check ``library_size``: a word, a number, or one number for each of the ``cells``, in their order."""
     if isinstance(library_size, str):
         return str(check_choice(library_size, ("source", "mean", "observed"), "library_size"))
     given = np.asarray(library_size, dtype=float)
     if given.ndim == 0:
         return float(check_positive(float(given), "library_size"))
-    asked = cells if indices is None else np.asarray(indices)
-    if given.shape != (len(asked),):
-        raise ValueError(f"Expected `library_size` to be a number or {len(asked)} of them, found shape {given.shape}.")
+    if given.shape != (len(cells),):
+        raise ValueError(f"Expected `library_size` to be a number or {len(cells)} of them, found shape {given.shape}.")
     if not (np.isfinite(given).all() and (given > 0).all()):
         raise ValueError("Expected `library_size` to be positive and finite for every cell.")
-    return dict(zip(asked.tolist(), given.tolist(), strict=True))
+    return dict(zip(cells.tolist(), given.tolist(), strict=True))
 
 
 def target_log_library(
