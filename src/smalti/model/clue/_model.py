@@ -238,7 +238,11 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
 
     def _single(self, out: dict[str, Any], block: str, modality: str) -> torch.Tensor:
         here = out["present"][modality]
-        z = out["aligned"][modality] if block == "aligned" else self.module.place(out["latents"][modality].mean)
+        if block == "aligned":
+            z = out["aligned"][modality]
+        else:
+            one = fuse({modality: out["latents"][modality]}, {modality: here}, self.options.fusion)
+            z = self.module.place(one.mean)
         z = z if block in ("aligned", "full") else self.module.block(z, block)
         return torch.where(here[:, None], z, torch.full_like(z, torch.nan))
 
@@ -260,7 +264,11 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
         codes = own if batch is None else torch.full_like(own, batch)
         at = None if features is None else torch.from_numpy(features).to(own.device)
         decoder, family = module.decoders[target], module.families[target]
-        heads = decoder(module.block(module.place(fused.mean), target), module.inputs.covariates(codes), at)
+        z, covariates = module.block(module.place(fused.mean), target), module.inputs.covariates(codes)
+        if decoder.mean_link == "softmax" and at is not None:
+            heads = decoder(z, covariates)[:, :, at]  # all features share the total
+        else:
+            heads = decoder(z, covariates, at)
         if family.uses_library:
             log_library = target_log_library(module.inputs, tensors, source, target, library)
             heads = torch.cat([heads[:1] + log_library[None, :, None], heads[1:]])
