@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from smalti.train import MosaicPlan, RestoreBest, WriteCheckpoint
+from smalti.train import MosaicPlan, PlanOptions, RestoreBest, WriteCheckpoint
 from smalti.train._callbacks import SeedEpochs
 
 pytestmark = pytest.mark.filterwarnings(
@@ -45,7 +45,7 @@ def test_equal_epochs_keep_the_first(toy, fit):
 
 def test_without_the_monitor_the_last_weights_stay(toy, fit):
     module = toy()
-    fit(MosaicPlan(module, lr=0.1), callbacks=[RestoreBest("monitor_validation")], validate=False)
+    fit(MosaicPlan(module, PlanOptions(lr=0.1)), callbacks=[RestoreBest("monitor_validation")], validate=False)
     assert module.weight.item() > module.diary["weight"][-1] > 0
 
 

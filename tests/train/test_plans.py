@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from smalti._errors import NonFiniteLossError
-from smalti.train import AdversarialPlan, MosaicPlan
+from smalti.train import AdversarialPlan, MosaicPlan, PlanOptions
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers", "ignore:.*LeafSpec.*", "ignore:.*have no `val_dataloader`"
@@ -48,7 +48,7 @@ def lr_factor(step, n_steps, warmup, schedule="cosine"):
 def test_learning_rates_rise_and_fall_by_batches_whatever_the_number_of_optimisers(toy, fit, kind, schedule, warmup):
     plan_cls, adversary = kind
     watch = Watch()
-    plan = plan_cls(toy(adversary=adversary), lr=0.1, n_steps_warmup=warmup, lr_schedule=schedule)
+    plan = plan_cls(toy(adversary=adversary), PlanOptions(lr=0.1, n_steps_warmup=warmup, lr_schedule=schedule))
     fit(plan, n_batches=5, max_epochs=3, callbacks=[watch])
     expected = [0.1 * lr_factor(i, 15, warmup, schedule) for i in range(15)]
     for lrs in zip(*watch.lrs, strict=True):
@@ -58,7 +58,7 @@ def test_learning_rates_rise_and_fall_by_batches_whatever_the_number_of_optimise
 
 def test_the_discriminator_may_have_its_own_rate_on_the_same_schedule(toy, fit):
     watch = Watch()
-    plan = AdversarialPlan(toy(adversary=True), lr=0.1, discriminator_lr=0.4, n_steps_warmup=2)
+    plan = AdversarialPlan(toy(adversary=True), PlanOptions(lr=0.1, discriminator_lr=0.4, n_steps_warmup=2))
     fit(plan, callbacks=[watch])
     assert [d / g for g, d in watch.lrs] == pytest.approx([4] * 10)
 
@@ -67,7 +67,7 @@ def test_the_discriminator_may_have_its_own_rate_on_the_same_schedule(toy, fit):
 def test_the_divergence_warms_up_by_batches_and_has_full_weight_in_validation(toy, fit, kind, warmup, ramp):
     plan_cls, adversary = kind
     module = toy(adversary=adversary)
-    trainer = fit(plan_cls(module, kl_warmup=warmup), n_batches=5, max_epochs=2)
+    trainer = fit(plan_cls(module, PlanOptions(kl_warmup=warmup)), n_batches=5, max_epochs=2)
     expected = [min(1, (i + 1) / ramp) if ramp else 1 for i in range(10)]
     assert module.diary["kl_train"] == pytest.approx(expected)
     assert module.diary["kl_validation"] == [1.0] * 10
@@ -76,10 +76,10 @@ def test_the_divergence_warms_up_by_batches_and_has_full_weight_in_validation(to
 
 def test_noise_falls_from_one_to_zero_over_the_burn_in(toy, fit):
     module = toy(adversary=True)
-    fit(AdversarialPlan(module, burn_in=0.4), n_batches=5, max_epochs=2)
+    fit(AdversarialPlan(module, PlanOptions(burn_in=0.4)), n_batches=5, max_epochs=2)
     assert module.diary["noise"] == pytest.approx([0.75, 0.5, 0.25, 0, 0, 0, 0, 0, 0, 0])
     module = toy(adversary=True)
-    fit(AdversarialPlan(module, burn_in=0), n_batches=5, max_epochs=1)
+    fit(AdversarialPlan(module, PlanOptions(burn_in=0)), n_batches=5, max_epochs=1)
     assert module.diary["noise"] == [0] * 5
 
 
@@ -87,7 +87,10 @@ def test_each_optimiser_moves_its_own_weights_only(toy, fit):
     for lr, discriminator_lr in ((0.0, 0.1), (0.1, 0.0)):
         module = toy(adversary=True)
         before = module.discriminator.weight.detach().clone()
-        fit(AdversarialPlan(module, lr=lr, discriminator_lr=discriminator_lr, weight_decay=0), max_epochs=1)
+        options = PlanOptions(lr=lr, discriminator_lr=discriminator_lr, weight_decay=0)
+        fit(AdversarialPlan(module, options), max_epochs=1)
+            AdversarialPlan(module, PlanOptions(lr=lr, discriminator_lr=discriminator_lr, weight_decay=0)), max_epochs=1
+        )
         assert (module.weight.item() != 0) == (lr > 0)
         assert bool((module.discriminator.weight != before).any()) == (discriminator_lr > 0)
 
@@ -95,17 +98,17 @@ def test_each_optimiser_moves_its_own_weights_only(toy, fit):
 def test_the_discriminator_plays_as_often_as_asked(toy, fit):
     for n in (1, 3):
         module = toy(adversary=True)
-        fit(AdversarialPlan(module, n_discriminator_steps=n), n_batches=5, max_epochs=2, validate=False)
+        fit(AdversarialPlan(module, PlanOptions(n_discriminator_steps=n)), n_batches=5, max_epochs=2, validate=False)
         assert module.diary["games"] == 10 * n
     with pytest.raises(ValueError, match="`n_discriminator_steps` to be a whole number >= 1, found 0"):
-        AdversarialPlan(toy(adversary=True), n_discriminator_steps=0)
+        AdversarialPlan(toy(adversary=True), PlanOptions(n_discriminator_steps=0))
 
 
 @pytest.mark.parametrize("optimizer", ["AdamW", "RMSprop"])
 def test_training_finds_the_minimum(toy, fit, kind, optimizer):
     plan_cls, _ = kind
     module = toy(adversary=plan_cls is AdversarialPlan, scale=1000)  # so that the adversary's pull is small
-    fit(plan_cls(module, lr=0.05, n_steps_warmup=0, optimizer=optimizer), n_batches=20, max_epochs=10)
+    fit(plan_cls(module, PlanOptions(lr=0.05, n_steps_warmup=0, optimizer=optimizer)), n_batches=20, max_epochs=10)
     assert module.weight.item() == pytest.approx(1, abs=0.05)
 
 
@@ -113,7 +116,7 @@ def test_gradients_are_clipped_at_the_limit(toy, fit, kind):
     plan_cls, adversary = kind
     for limit, largest in ((0.5, 0.5), (None, 100)):
         watch = Watch()
-        plan = plan_cls(toy(adversary=adversary, scale=1000), gradient_clip=limit, lr=1e-6)
+        plan = plan_cls(toy(adversary=adversary, scale=1000), PlanOptions(gradient_clip=limit, lr=1e-6))
         fit(plan, callbacks=[watch])
         if limit is None:
             assert max(watch.norms) > largest
@@ -123,7 +126,7 @@ def test_gradients_are_clipped_at_the_limit(toy, fit, kind):
 
 def test_small_gradients_are_left_as_they_are(toy, fit):
     watch = Watch()
-    fit(MosaicPlan(toy(scale=0.5), gradient_clip=10.0, lr=0.0), callbacks=[watch])
+    fit(MosaicPlan(toy(scale=0.5), PlanOptions(gradient_clip=10.0, lr=0.0)), callbacks=[watch])
     assert watch.norms == pytest.approx([1.0] * 10)
 
 
@@ -140,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_term(toy, fit, k
 
 def test_logged_means_are_weighted_by_cells_and_start_anew_each_epoch(toy, fit):
     # one cell of value 1 and three of value 3, all predicted as 0
-    trainer = fit(MosaicPlan(toy(), lr=0.0), sizes=[1, 3], max_epochs=2)
+    trainer = fit(MosaicPlan(toy(), PlanOptions(lr=0.0)), sizes=[1, 3], max_epochs=2)
     for name in ("train_loss", "validation_loss", "fit_train", "monitor_validation"):
         assert float(trainer.callback_metrics[name]) == pytest.approx((1 * 1 + 3 * 9) / 4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._callbacks import RestoreBest, SeedEpochs, WriteCheckpoint
+from ._options import PlanOptions
 from ._plans import AdversarialPlan, MosaicPlan
 from ._splitter import MosaicBatchSampler, MosaicSplitter
 
@@ -11,6 +12,7 @@ __all__ = [
     "MosaicBatchSampler",
     "MosaicPlan",
     "MosaicSplitter",
+    "PlanOptions",
     "RestoreBest",
     "SeedEpochs",
     "WriteCheckpoint",

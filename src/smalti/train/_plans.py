@@ -3,62 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi.train import TrainingPlan
 
 from smalti._errors import NonFiniteLossError
-from smalti._validate import check_count
+
+from ._options import PlanOptions
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from scvi.module.base import BaseModuleClass, LossOutput
 
-LRSchedule = Literal["cosine", "constant"]
-"""``"cosine"`` falls to zero at the last epoch, which makes results insensitive to the length of training."""
-
 
 class MosaicPlan(TrainingPlan):
-    """Plan with one AdamW optimiser and a learning-rate schedule that is explicit in steps.
+    """Plan with one optimiser and a learning-rate schedule that is explicit in steps.
 
     Parameters
     ----------
     module
         The network.
-    lr
-        Peak learning rate.
-    weight_decay
-        Decoupled weight decay.
-    n_steps_warmup
-        Steps over which the learning rate rises linearly.
-    lr_schedule
-        What it does then.
-    kl_warmup
-        Share of all steps over which the weight of the divergence rises from 0 to 1.
-    gradient_clip
-        Largest norm of the gradient; ``None`` for no limit.
-    optimizer
-        ``"AdamW"``, or ``"RMSprop"`` as in the release of CLUE.
+    options
+        Learning rate and the like.
     """
 
-    kl_warmup = 0.25  # read while the base class is being built
-
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        lr: float = 1e-3,
-        weight_decay: float = 0.01,
-        n_steps_warmup: int = 20,
-        lr_schedule: LRSchedule = "cosine",
-        kl_warmup: float = 0.25,
-        gradient_clip: float | None = 10.0,
-        optimizer: Literal["AdamW", "RMSprop"] = "AdamW",
-    ) -> None:
-        super().__init__(module, lr=lr, weight_decay=weight_decay)
-        self.n_steps_warmup, self.lr_schedule, self.kl_warmup = n_steps_warmup, lr_schedule, kl_warmup
-        self.gradient_clip, self.optimizer_kind = gradient_clip, optimizer
+    def __init__(self, module: BaseModuleClass, options: PlanOptions | None = None) -> None:
+        self.options = options or PlanOptions()  # the base class asks for the weight of the divergence right away
+        super().__init__(module, lr=self.options.lr, weight_decay=self.options.weight_decay)
         self.means = {"train": EpochMeans(), "validation": EpochMeans()}
 
     @property
@@ -79,19 +51,19 @@ class MosaicPlan(TrainingPlan):
     @property
     def kl_weight(self) -> torch.Tensor:
         """Weight of the divergence at this step, in ``[0, 1]``."""
-        ramp = self.kl_warmup * self.n_steps
+        ramp = self.options.kl_warmup * self.n_steps
         return torch.tensor(min(1.0, self.step / ramp) if ramp > 0 else 1.0, device=self.device)
 
     def lr_factor_at(self, step: int) -> float:
         """Return the learning rate at ``step`` as a share of its peak."""
-        warm = min(1.0, (step + 1) / max(self.n_steps_warmup, 1))
-        if self.lr_schedule == "constant":
+        warm = min(1.0, (step + 1) / max(self.options.n_steps_warmup, 1))
+        if self.options.lr_schedule == "constant":
             return warm
         return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.n_steps, 1.0)))
 
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser for some parameters."""
-        if self.optimizer_kind == "RMSprop":
+        if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop(parameters, lr=self.lr)
         fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
         return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
@@ -110,7 +82,7 @@ class MosaicPlan(TrainingPlan):
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip gradients (one pass over the parameters, before every step)."""
-        limit = gradient_clip_val or self.gradient_clip
+        limit = gradient_clip_val or self.options.gradient_clip
         if limit is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, limit)
@@ -198,44 +170,13 @@ class AdversarialPlan(MosaicPlan):
     ----------
     module
         The network.
-    discriminator_lr
-        Learning rate of the discriminator, by default that of the networks.
-    n_discriminator_steps
-        Discriminator steps per batch.
-    burn_in
-        Share of all steps over which noise on the discriminator's input falls from 1 to 0 standard deviations.
-    lr, weight_decay, n_steps_warmup, lr_schedule, kl_warmup, gradient_clip, optimizer
-        As in :class:`MosaicPlan`.
+    options
+        Learning rates and the like.
     """
 
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        lr: float = 1e-3,
-        weight_decay: float = 0.01,
-        n_steps_warmup: int = 20,
-        lr_schedule: LRSchedule = "cosine",
-        kl_warmup: float = 0.25,
-        gradient_clip: float | None = 10.0,
-        optimizer: Literal["AdamW", "RMSprop"] = "AdamW",
-        discriminator_lr: float | None = None,
-        n_discriminator_steps: int = 1,
-        burn_in: float = 0.17,
-    ) -> None:
-        super().__init__(
-            module,
-            lr=lr,
-            weight_decay=weight_decay,
-            n_steps_warmup=n_steps_warmup,
-            lr_schedule=lr_schedule,
-            kl_warmup=kl_warmup,
-            gradient_clip=gradient_clip,
-            optimizer=optimizer,
-        )
+    def __init__(self, module: BaseModuleClass, options: PlanOptions | None = None) -> None:
+        super().__init__(module, options)
         self.automatic_optimization = False
-        self.discriminator_lr, self.burn_in = discriminator_lr, burn_in
-        self.n_discriminator_steps = check_count(n_discriminator_steps, "n_discriminator_steps")
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
         """Return all parameters but the discriminator's."""
@@ -248,16 +189,16 @@ class AdversarialPlan(MosaicPlan):
             self.make_optimizer(self.generator_parameters()),
             self.make_optimizer(list(self.module.discriminator.parameters())),
         ]
-        if self.discriminator_lr is not None:
-            optimizers[1].param_groups[0]["lr"] = self.discriminator_lr
+        if self.options.discriminator_lr is not None:
+            optimizers[1].param_groups[0]["lr"] = self.options.discriminator_lr
         return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, self.lr_factor_at) for o in optimizers]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Take the discriminator's steps, then one of the networks."""
-        burn_in = self.burn_in * self.n_steps
+        burn_in = self.options.burn_in * self.n_steps
         self.module.noise_level = max(1 - self.step / burn_in, 0.0) if burn_in > 0 else 0.0
         generator, discriminator = self.optimizers()
-        for _ in range(self.n_discriminator_steps):
+        for _ in range(self.options.n_discriminator_steps):
             with torch.no_grad():
                 outputs = self.module.inference(**self.module._get_inference_input(batch))
             game = self.module.discriminator_loss(batch, outputs)

@@ -15,7 +15,15 @@ from scvi.train import TrainRunner
 from smalti._compat import distributed_strategy
 from smalti._errors import UnsafeFileError
 from smalti._validate import check_positive
-from smalti.train import AdversarialPlan, MosaicPlan, MosaicSplitter, RestoreBest, SeedEpochs, WriteCheckpoint
+from smalti.train import (
+    AdversarialPlan,
+    MosaicPlan,
+    MosaicSplitter,
+    PlanOptions,
+    RestoreBest,
+    SeedEpochs,
+    WriteCheckpoint,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +87,7 @@ class TrainingMixin:
         accelerator, devices
             As in Lightning: ``"cpu"``, ``"gpu"``, ``"auto"``; number or list of devices.
         plan_kwargs
-            Options of the training plan, see :class:`~smalti.train.MosaicPlan` and
-            :class:`~smalti.train.AdversarialPlan`.
+            Options of the training plan, see :class:`~smalti.train.PlanOptions`.
         trainer_kwargs
             Passed to :class:`scvi.train.Trainer`, such as ``{"precision": "bf16-mixed"}``.
         checkpoint
@@ -140,7 +147,7 @@ class TrainingMixin:
             self.module.train()  # Lightning keeps the mode, and inference leaves the network in evaluation mode
             runner = TrainRunner(
                 self,
-                training_plan=plan_cls(self.module, **{**self.plan_defaults(), **(plan_kwargs or {})}),
+                training_plan=plan_cls(self.module, PlanOptions(**{**self.plan_defaults(), **(plan_kwargs or {})})),
                 data_splitter=splitter,
                 max_epochs=max_epochs,
                 accelerator=accelerator,
