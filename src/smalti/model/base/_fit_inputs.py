@@ -196,7 +196,8 @@ class FittedInputs:
         total, size, log_library = np.zeros(g), np.zeros(g), np.zeros(n)
         for start in range(0, n, CHUNK_ROWS):
             rows = np.arange(start, min(start + CHUNK_ROWS, n))
-            sums, per_row = _sums(reader.read(rows), g, family.name == "bernoulli")
+            block = reader.read(rows) if mask is None else _measured(reader.read(rows), mask, batch[rows])
+            sums, per_row = _sums(block, g, family.name == "bernoulli")
             log_library[rows] = np.log(np.maximum(per_row, 1))
             total += sums
             weight = np.maximum(per_row, 1) if family.uses_library else np.ones(len(rows))
@@ -208,6 +209,13 @@ class FittedInputs:
         here = self.maps[name] >= 0
         full[here] = log_library[self.maps[name][here]]
         return torch.from_numpy(total / np.maximum(size, 1e-8)).float(), full
+
+
+def _measured(block: Any, mask: NDArray[np.bool_], batch: NDArray[np.int64]) -> Any:
+    """Return a block with zeros where the batch of a row, ``(B,)``, did not measure a feature, ``(n_batch, G)``."""
+    if isinstance(block, torch.Tensor):
+        return block * torch.from_numpy(mask[batch])
+    return block.map_values(block.values * torch.from_numpy(mask[batch[block.row_index()], block.indices]))
 
 
 def _sums(block: Any, n_features: int, binary: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -85,7 +85,10 @@ class MosaicInputs(nn.Module):
         key = INPUT_PREFIX + name if self.sizes.modalities[name].input_kind == "dense" else PREFIX + name
         x = tensors[key]
         rows = x.drop_empty(here) if isinstance(x, SparseRows) else x[here]
-        return self.layers[name](rows, self.batch(tensors)[here])
+        batch = self.batch(tensors)[here]
+        if self.sizes.modalities[name].input_kind == "counts":  # fixed transforms know the mask themselves
+            rows = self.measured(rows, name, batch)
+        return self.layers[name](rows, batch)
 
     def covariates(self, batch: Tensor) -> Tensor | None:
         """Return one-hot batches, ``(B, n_batch)``; equal shares for -1; ``None`` if there is only one batch."""
@@ -106,19 +109,20 @@ class MosaicInputs(nn.Module):
         table = table if features is None else table[:, features]
         return table[torch.where(batch < 0, table.shape[0] - 1, batch)]
 
+    def measured(self, x: SparseRows | Tensor, name: str, batch: Tensor) -> SparseRows | Tensor:
+        """Return the values of ``B`` cells with zeros where their batch did not measure a feature."""
+        table = self.mask_table(name)
+        if table is None:
+            return x
+        at = torch.where(batch < 0, table.shape[0] - 1, batch)
+        if isinstance(x, SparseRows):
+            return x.map_values(x.values * table[at[x.row_index()], x.indices])
+        return x * table[at]
+
     def log_library(self, tensors: dict[str, Any], name: str) -> Tensor:
         """Return the log of the observed total of measured features, ``(B,)``; 0 for an empty cell."""
-        x, table = tensors[PREFIX + name], self.mask_table(name)
-        batch = self.batch(tensors)
-        if isinstance(x, SparseRows):
-            values = x.values
-            if table is not None:
-                rows = x.row_index()
-                values = values * table[torch.where(batch < 0, table.shape[0] - 1, batch)[rows], x.indices]
-            total = x.map_values(values).row_sums()
-        else:
-            mask = self.feature_mask(name, batch, None)
-            total = x.sum(dim=1) if mask is None else (x * mask).sum(dim=1)
+        x = self.measured(tensors[PREFIX + name], name, self.batch(tensors))
+        total = x.row_sums() if isinstance(x, SparseRows) else x.sum(dim=1)
         return total.clamp(min=1).log()
 
     def predicted_log_library(self, tensors: dict[str, Any], source: str, target: str) -> Tensor:
