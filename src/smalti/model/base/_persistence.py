@@ -92,7 +92,7 @@ def read_model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise FileNotFoundError(f"No smalti model in {path}: expected {REGISTRY!r} and {WEIGHTS!r}.")
     try:
         registry = from_plain(json.loads((path / REGISTRY).read_text()))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UnsafeFileError(f"{path / REGISTRY} is not a JSON file: {error}.") from error
     if not isinstance(registry, dict) or registry.get("format") != FORMAT:
         raise UnsafeFileError(f"{path / REGISTRY} was not written by smalti.")
