@@ -89,8 +89,6 @@ def test_each_optimiser_moves_its_own_weights_only(toy, fit):
         before = module.discriminator.weight.detach().clone()
         options = PlanOptions(lr=lr, discriminator_lr=discriminator_lr, weight_decay=0)
         fit(AdversarialPlan(module, options), max_epochs=1)
-            AdversarialPlan(module, PlanOptions(lr=lr, discriminator_lr=discriminator_lr, weight_decay=0)), max_epochs=1
-        )
         assert (module.weight.item() != 0) == (lr > 0)
         assert bool((module.discriminator.weight != before).any()) == (discriminator_lr > 0)
 
