@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from smalti._validate import shorten
+from smalti._validate import check_keys, shorten
 from smalti.model.base import (
     FittedInputs,
     LabelMixin,
@@ -128,6 +128,9 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
             fusion=fusion,
             n_components=n_components,
         )
+        check_keys(self.weights.modality, self.modalities, "`weights.modality`")
+        if preset == "paper":
+            self.default_batch_size = 128  # release
         self.config_ = {
             "preset": preset,
             "options": self.options.to_dict(),
