@@ -123,6 +123,13 @@ def test_confusion_is_bounded_below_by_the_log_of_the_number_of_modalities():
     assert unbounded < -1e4  # what the encoder of the release minimises
 
 
+def test_confusion_is_a_weighted_cross_entropy_against_equal_shares():
+    logits, weight = torch.randn(N, 3), torch.rand(N) + 0.5
+    each = torch.stack([-torch.log_softmax(row, dim=0).mean() for row in logits])
+    torch.testing.assert_close(modality_confusion(logits), each.mean())
+    torch.testing.assert_close(modality_confusion(logits, weight), (each * weight).mean())
+
+
 def test_confusion_pulls_logits_together_whatever_the_modality():
     logits = torch.tensor([[2.0, 0.0, -1.0]], requires_grad=True)
     modality_confusion(logits).backward()

@@ -153,6 +153,15 @@ def test_the_negative_binomial_keeps_its_digits_at_large_inverse_dispersion(log_
     np.testing.assert_allclose(FAMILIES["nb"].nll(x, heads, scale).numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_features_of_small_and_of_large_inverse_dispersion_go_together():
+    log_theta = torch.tensor([[-2.0, 0.0, 2.9, 3.1, 8.0, 12.0]])
+    x = torch.tensor([[0.0], [1.0], [7.0], [300.0]])
+    theta = np.exp(log_theta.double().numpy())
+    expected = -st.nbinom.logpmf(x.numpy(), theta, theta / (theta + np.e))
+    found = FAMILIES["nb"].nll(x, torch.ones(1, 4, 6), log_theta)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_negative_binomial_becomes_a_poisson_in_value_and_gradient():
     x = torch.tensor([[0.0, 1, 2, 5, 20]])
     results = []
