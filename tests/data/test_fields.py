@@ -130,6 +130,15 @@ def test_a_batch_without_cells_of_the_modality_needs_no_column_and_no_feature():
         np.testing.assert_array_equal(state["feature_mask"][at.index("batch_1")], table["batch_1"])
 
 
+def test_a_batch_of_one_cell_counts_wherever_its_row_is():
+    for row in (0, -1):
+        mdata = panels(make_mosaic(), {"batch_0": 0.5})
+        mdata.obs["batch"] = mdata.obs["batch"].astype(str)
+        mdata.obs.loc[mdata["a"].obs_names[row], "batch"] = "solo"
+        with pytest.raises(KeyError, match="'solo' not found"):
+            field_of(mdata, feature_mask="measured")
+
+
 def test_a_measured_batch_without_a_column_is_refused_by_name():
     mdata = panels(make_mosaic(), {"batch_0": 0.5})
     mdata["a"].varm["measured"] = mdata["a"].varm["measured"].drop(columns="batch_1")

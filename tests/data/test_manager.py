@@ -59,6 +59,14 @@ def test_a_query_of_other_modalities_is_refused(register):
         register(make_mosaic()).transfer_fields(make_mosaic(n_features={"x": 5, "y": 5}))
 
 
+def test_a_query_is_checked_before_anything_is_registered(register):
+    manager, query = register(make_mosaic()), make_mosaic()
+    query.mod["b"] = query["b"][:3].copy()
+    with pytest.raises(MosaicAlignmentError, match="Modality 'b' has 3 cells"):
+        manager.transfer_fields(query)
+    assert "_scvi_uuid" not in query.uns
+
+
 def test_codes_of_a_query_are_those_of_training(register):
     mdata = make_mosaic(n_batches=3)
     manager = register(mdata)

@@ -36,6 +36,7 @@ def test_inferred_choices_are_logged(caplog):
         resolve_modalities(make_mosaic(), {"a": "nb", "b": None, "c": Modality(encoder_input="pca")})
     text = caplog.text
     assert "Modality 'b': likelihood 'nb'" in text
+    assert "Modality 'b': encoder input" in text
     assert "Modality 'c': likelihood 'gaussian'" in text
     assert "Modality 'a': likelihood" not in text
     assert "Modality 'c': encoder input" not in text
