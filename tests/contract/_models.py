@@ -1,0 +1,114 @@
+"""The models that the contract is checked for. A new model adds one entry to ``MODELS``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from smalti.model import CLUE, CLUEOptions, LossWeights
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from smalti.model.base import MosaicModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A model, small enough for two epochs on a hundred cells."""
+
+    name: str
+    cls: type[MosaicModel]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the constructor."""
+    train: dict[str, Any] = field(default_factory=lambda: {"max_epochs": 2, "batch_size": 32})
+    """Arguments of ``train``."""
+    modalities: dict[str, Any] | None = None
+    """``modalities`` of ``setup_mudata`` for the mosaic of modalities a, b and c."""
+    terms: tuple[str, ...] = ()
+    """Names of all loss terms; the history must have each of them, for training and validation."""
+    adversarial: tuple[str, float] | None = None
+    """Term that early stopping must not look at, and its weight."""
+    needs_pairs: bool = False
+    """Whether training must be refused where no cell has two modalities."""
+    unpaired_kwargs: dict[str, Any] | None = None
+    """Changes to ``kwargs`` with which the model needs no pairs."""
+
+    def setup(self, mdata: MuData, **changes: Any) -> None:
+        columns = {"batch_key": "batch", "labels_key": "label"}
+        keys = {key: column for key, column in columns.items() if column in mdata.obs}
+        modalities = self.modalities
+        if modalities is not None:
+            modalities = {name: spec for name, spec in modalities.items() if name in mdata.mod}
+        self.cls.setup_mudata(mdata, **{"modalities": modalities, **keys, **changes})
+
+    def build(self, mdata: MuData, **changes: Any) -> MosaicModel:
+        """Set up and construct."""
+        self.setup(mdata)
+        return self.cls(mdata, **{**self.kwargs, **changes})
+
+    def fit(self, model: MosaicModel, **changes: Any) -> MosaicModel:
+        model.train(**{"progress": False, "accelerator": "cpu", **self.train, **changes})
+        return model
+
+
+TERMS = ("nll_a", "nll_b", "nll_c", "data", "kl", "joint", "cross", "agreement", "label")
+SMALL = {"n_latent": 5, "n_hidden": 16}
+OPTIONS = CLUEOptions(n_align=8, align_hidden=16, n_features_per_step=16)
+
+default = ModelSpec(
+    name="clue",
+    cls=CLUE,
+    kwargs={"options": OPTIONS, **SMALL},
+    terms=(*TERMS, "contrastive"),
+    needs_pairs=True,
+    unpaired_kwargs={"weights": LossWeights(contrastive=0)},
+)
+
+MODELS = [
+    default,
+    ModelSpec(
+        name="clue-paper",
+        cls=CLUE,
+        kwargs={"preset": "paper", **SMALL},
+        terms=(*TERMS, "adversarial"),
+        adversarial=("adversarial", 0.02),
+    ),
+    replace(
+        default,
+        name="clue-no-shared-trunk",
+        kwargs={"options": replace(OPTIONS, share_trunk=False, norm="batch"), **SMALL},
+    ),
+    replace(default, name="clue-poe", kwargs={"options": OPTIONS, "fusion": "poe", **SMALL}),
+    replace(
+        default,
+        name="clue-adversarial",
+        kwargs={"options": OPTIONS, "weights": LossWeights(adversarial=0.5), **SMALL},
+        terms=(*TERMS, "contrastive", "adversarial"),
+        adversarial=("adversarial", 0.5),
+        unpaired_kwargs={"weights": LossWeights(contrastive=0, adversarial=0.5)},
+    ),
+    replace(
+        default,
+        name="clue-counts",
+        modalities={
+            "a": {"likelihood": "zinb", "encoder_input": "counts"},
+            "b": {"likelihood": "poisson", "encoder_input": "counts"},
+            "c": {"likelihood": "gaussian", "encoder_input": "counts"},
+        },
+    ),
+    replace(
+        default,
+        name="clue-no-contrastive",
+        kwargs={"options": OPTIONS, "weights": LossWeights(contrastive=0), **SMALL},
+        terms=TERMS,
+        needs_pairs=False,
+        unpaired_kwargs={},
+    ),
+]
+
+ONE_PER_CLASS = list({spec.cls: spec for spec in reversed(MODELS)}.values())
+"""For what happens before any option of a model matters."""
+
+ONE_PER_PLAN = list({(spec.cls, spec.adversarial is None): spec for spec in reversed(MODELS)}.values())
+"""For what depends on how a model is trained, not on its network."""

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from _clue import build_clue, options, train
+from _factories import make_mosaic
+
+from smalti import simulate
+from smalti.data import presence, row_maps
+from smalti.model import LossWeights
+from smalti.model.base import balancing_weights, encoder_inputs, linear_alignment, warm_start
+
+MODALITIES = {"a": "nb", "b": "poisson", "c": "gaussian"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_clue(make_mosaic(n_obs=210), MODALITIES)
+
+
+def test_encoder_inputs_are_those_of_the_network_for_every_cell(model):
+    components, maps = encoder_inputs(model, model.module.inputs)
+    batch = model.adata_manager.create_torch_dataset()[np.arange(210)]
+    for name in model.modalities:
+        here = batch["present"][:, model.module.inputs.position(name)]
+        np.testing.assert_array_equal(maps[name] >= 0, here)
+        expected = model.module.inputs.encode(batch, name, here)
+        np.testing.assert_allclose(components[name][maps[name][here]], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_warm_start_sees_only_training_cells_and_starts_at_linear_cca(model):
+    cells = np.flatnonzero(np.arange(210) % 3 > 0)
+    warm_start(model, cells, model.module.inputs, model.module.aligners)
+    cca, components, maps = linear_alignment(model, model.module.inputs, cells)
+    everybody = linear_alignment(model, model.module.inputs)[0]
+    assert np.abs(everybody.axes["a"] - cca.axes["a"]).max() > 1e-3
+    k = min(8, len(cca.correlations))
+    for name in model.modalities:
+        linear = model.module.aligners[name].linear.weight.detach().numpy()
+        np.testing.assert_allclose(linear[:k], (cca.axes[name] * cca.correlations).T[:k], rtol=1e-4, atol=1e-6)
+        expected = cca.transform({name: components[name]})[name][:, :k]
+        found = components[name] @ linear.T + model.module.aligners[name].head.bias.detach().numpy()
+        np.testing.assert_allclose(found[:, :k], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_too_few_pairs_give_no_warm_start():
+    mdata = make_mosaic(n_obs=40, pattern="mosaic")
+    model = build_clue(mdata, MODALITIES)
+    assert presence(mdata).all(1).sum() == 20
+    before = {k: v.clone() for k, v in model.module.aligners.state_dict().items()}
+    warm_start(model, np.flatnonzero(presence(mdata).all(1))[:15], model.module.inputs, model.module.aligners)
+    assert all(torch.equal(v, before[k]) for k, v in model.module.aligners.state_dict().items())
+
+
+def test_unlinked_modalities_are_left_out_of_the_warm_start():
+    mdata = make_mosaic(n_obs=400, n_features={"a": 30, "b": 20, "c": 30, "d": 20}, likelihood="nb", pattern="paired")
+    keep = np.zeros((400, 4), dtype=bool)
+    keep[:250, :2] = True
+    keep[250:, 2:] = True
+    model = build_clue(simulate.drop(mdata, keep))
+    cca, _, _ = linear_alignment(model, model.module.inputs)
+    assert list(cca.axes) == ["a", "b"]
+    train(model, max_epochs=1)
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_populations_that_a_modality_lacks_weigh_less_in_the_game():
+    mdata = simulate.factor_views(
+        400, n_features=(60, 50), n_shared=6, n_private=0, n_clusters=4, cluster_share=0.97, noise=0.3
+    )
+    lonely = (mdata.obs["label"] == "label_3").to_numpy()
+    keep = np.ones((400, 2), dtype=bool)
+    keep[lonely, 1] = False
+    order = np.random.default_rng(0).permutation(np.flatnonzero(~lonely))
+    keep[order[:80], 0] = False
+    keep[order[80:160], 1] = False
+    mdata = simulate.drop(mdata, keep)
+    model = build_clue(mdata, weights=LossWeights(adversarial=0.1))
+    table = balancing_weights(model, model.module.inputs, 0).numpy()
+    assert table.shape == (400, 2)
+    lonely = (mdata.obs["label"] == "label_3").to_numpy()
+    for i, name in enumerate("ab"):
+        here = row_maps(mdata, [name])[name] >= 0
+        assert table[here, i].mean() == pytest.approx(1, rel=1e-4)
+        assert (table[~here, i] == 1).all()
+        assert (table[here, i] >= 0).all()
+    in_a = row_maps(mdata, ["a"])["a"] >= 0
+    assert table[in_a & lonely, 0].mean() < 0.3 * table[in_a & ~lonely, 0].mean()
+
+
+def test_training_uses_the_balancing_weights_unless_told_otherwise():
+    for balance in (True, False):
+        weights = LossWeights(adversarial=0.1)
+        model = build_clue(make_mosaic(n_obs=210), MODALITIES, weights=weights, options=options(balance=balance))
+        train(model, max_epochs=1)
+        assert (model.module.inputs.balance_table is not None) is balance
+
+
+def test_without_pairs_nothing_is_balanced():
+    weights = LossWeights(contrastive=0, adversarial=0.1)
+    model = build_clue(make_mosaic(n_obs=90, pattern="diagonal"), MODALITIES, weights=weights)
+    assert balancing_weights(model, model.module.inputs, 0) is None

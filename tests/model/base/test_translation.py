@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _clue import build_clue, fit_clue, train
+from _compare import rebuilt
+from _factories import make_mosaic
+
+from smalti.data import presence, row_maps
+
+MODALITIES = {"a": "nb", "b": "poisson", "c": "gaussian"}
+PRESETS = ("default", "paper")
+
+
+def mosaic(**changes):
+    return make_mosaic(**{"n_obs": 210, "n_batches": 2, **changes})
+
+
+@pytest.fixture(scope="module", params=PRESETS)
+def model(request):
+    return fit_clue(mosaic(), MODALITIES, preset=request.param)
+
+
+@pytest.fixture(scope="module")
+def default():
+    return fit_clue(mosaic(), MODALITIES)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """Its features share the total, so that predicted values add up to the library size."""
+    return fit_clue(mosaic(), MODALITIES, preset="paper")
+
+
+def totals(mdata, name: str) -> np.ndarray:
+    """Return observed totals of all cells, NaN where absent."""
+    rows = row_maps(mdata, [name])[name]
+    out = np.full(mdata.n_obs, np.nan)
+    out[rows >= 0] = np.asarray(mdata[name].X.sum(1)).ravel()[rows[rows >= 0]]
+    return out
+
+
+# ------------------------------------------------------------------- shapes and names
+
+
+@pytest.mark.parametrize("source", [None, "a", "c"])
+@pytest.mark.parametrize("target", ["a", "b", "c"])
+def test_cells_with_the_source_and_all_features_of_the_target_are_returned(model, source, target):
+    mdata = model.adata
+    out = model.translate(source, target)
+    has = np.ones(mdata.n_obs, dtype=bool) if source is None else presence(mdata, [source])[:, 0]
+    assert list(out.obs_names) == list(mdata.obs_names[has])
+    assert list(out.var_names) == list(mdata[target].var_names)
+    assert out.values.shape == (has.sum(), mdata[target].n_vars)
+    assert np.isfinite(out.values).all()
+    if target != "c":
+        assert (out.values >= 0).all()
+    assert (out.source, out.target) == (source, target)
+    assert f"-> {target}: {has.sum()} cells x" in repr(out)
+
+
+def test_probabilities_of_a_bernoulli_lie_between_0_and_1():
+    mdata = make_mosaic(n_obs=90, likelihood={"a": "nb", "b": "bernoulli", "c": "gaussian"})
+    out = fit_clue(mdata).translate("a", "b").values
+    assert (out > 0).all()
+    assert (out < 1).all()
+
+
+@pytest.mark.parametrize("likelihood", ["zinb", "nb_mixture", "poisson"])
+def test_every_likelihood_of_counts_predicts_means_of_the_right_size(likelihood):
+    mdata = make_mosaic(n_obs=90, likelihood={"a": "nb", "b": "nb", "c": "gaussian"})
+    out = fit_clue(mdata, {"a": "nb", "b": likelihood, "c": "gaussian"}).translate("a", "b").values
+    observed = mdata["b"].X.toarray().mean(0)
+    assert np.corrcoef(np.log1p(out.mean(0)), np.log1p(observed))[0, 1] > 0.8
+    assert 0.5 < out.mean() / observed.mean() < 2
+
+
+def test_the_result_becomes_an_anndata(default):
+    out = default.translate("a", "b")
+    adata = out.to_adata()
+    np.testing.assert_array_equal(adata.X, out.values)
+    assert list(adata.obs_names) == list(out.obs_names)
+    assert list(adata.var_names) == list(out.var_names)
+    assert adata.uns["translation"] == {"source": "a", "target": "b"}
+
+
+def test_indices_and_batches_of_cells_change_nothing(model, rng):
+    whole = model.translate(None, "b")
+    cells = rng.permutation(model.adata.n_obs)[:25]
+    part = model.translate(None, "b", indices=cells, batch_size=8)
+    assert list(part.obs_names) == list(model.adata.obs_names[cells])
+    np.testing.assert_allclose(part.values, whole.values[cells], rtol=1e-4, atol=1e-6)
+    chosen = rng.random(model.adata.n_obs) < 0.2
+    np.testing.assert_allclose(
+        model.translate(None, "b", indices=chosen).values, whole.values[chosen], rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("target", ["a", "b", "c"])
+def test_a_subset_of_features_is_that_of_all(model, target):
+    whole = model.translate("a", target)
+    names = [whole.var_names[i] for i in (7, 0, 3)]
+    part = model.translate("a", target, features=names)
+    assert list(part.var_names) == names
+    np.testing.assert_allclose(part.values, whole.values[:, [7, 0, 3]], rtol=1e-4, atol=1e-6)
+
+
+def test_a_query_without_the_target_can_be_translated(default):
+    mdata = default.adata
+    query = rebuilt(mdata, {"a": mdata["a"]})
+    out = default.translate("a", "b", mdata=query)
+    expected = default.translate("a", "b").to_adata()[query.obs_names].X
+    np.testing.assert_allclose(out.values, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(default.translate(target="b", mdata=query).values, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_values_of_the_target_are_not_seen(default):
+    mdata = mosaic()
+    mdata["b"].X = mdata["b"].X[::-1].copy()
+    expected = default.translate("a", "b").values
+    np.testing.assert_allclose(default.translate("a", "b", mdata=mdata).values, expected, rtol=1e-4, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------- batches
+
+
+def test_a_named_batch_is_the_own_one_for_its_cells_only(model):
+    own, first = (model.translate("a", "b", batch=batch).to_adata() for batch in ("own", "batch_0"))
+    batch = model.adata.obs.loc[own.obs_names, "batch"].to_numpy()
+    difference = np.abs(own.X - first.X).max(1)
+    np.testing.assert_allclose(difference[batch == "batch_0"], 0, atol=1e-6)
+    assert (difference[batch != "batch_0"] > 1e-6).all()
+
+
+def test_the_average_batch_lies_near_the_middle_of_the_batches(default):
+    first, second, average = (
+        np.log(default.translate("a", "b", batch=b).values) for b in ("batch_0", "batch_1", "average")
+    )
+    apart = np.abs(first - second).mean()
+    assert apart > 1e-3
+    assert np.abs(average - (first + second) / 2).mean() < 0.25 * apart
+
+
+def test_a_model_without_batches_knows_only_its_own():
+    model = fit_clue(make_mosaic(n_obs=90, batch=False), MODALITIES)
+    own, average = (model.translate("a", "b", batch=b).values for b in ("own", "average"))
+    np.testing.assert_array_equal(own, average)
+    with pytest.raises(ValueError, match="batch_0"):
+        model.translate("a", "b", batch="batch_0")
+
+
+# ----------------------------------------------------------------------- library sizes
+
+
+@pytest.mark.parametrize("target", ["a", "b"])
+def test_predicted_values_are_proportional_to_the_library_size(model, target):
+    one, two = (model.translate("c", target, library_size=size).values for size in (100.0, 200.0))
+    np.testing.assert_allclose(two, 2 * one, rtol=1e-3)
+
+
+def test_the_library_size_is_the_sum_of_all_values_if_features_share_it(paper):
+    mdata = paper.adata
+    np.testing.assert_allclose(paper.translate("c", "a", library_size=1000).values.sum(1), 1000, rtol=1e-3)
+    cells = np.flatnonzero(presence(mdata, ["a", "c"]).all(1))
+    observed = paper.translate("c", "a", indices=cells, library_size="observed").values.sum(1)
+    np.testing.assert_allclose(observed, totals(mdata, "a")[cells], rtol=1e-3)
+    mean = paper.translate("c", "a", library_size="mean").values.sum(1)
+    np.testing.assert_allclose(mean, np.exp(np.nanmean(np.log(totals(mdata, "a")))), rtol=1e-3)
+
+
+def test_the_library_size_is_estimated_from_that_of_the_source(paper):
+    mdata = paper.adata
+    x, y = np.log(totals(mdata, "b")), np.log(totals(mdata, "a"))
+    both = np.isfinite(x) & np.isfinite(y)
+    slope = np.polyfit(x[both], y[both], 1)[0]
+    expected = np.exp(np.nanmean(y) + slope * (x - np.nanmean(x)))[np.isfinite(x)]
+    found = paper.translate("b", "a", library_size="source").values.sum(1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert np.ptp(np.log(found)) > 1e-3
+
+
+def test_without_a_source_the_own_library_size_wins_where_it_is_known(paper):
+    observed = totals(paper.adata, "a")
+    found = paper.translate(None, "a").values.sum(1)
+    known = np.isfinite(observed)
+    np.testing.assert_allclose(found[known], observed[known], rtol=1e-3)
+    assert np.isfinite(found[~known]).all()
+
+
+def test_one_library_size_per_cell(paper, rng):
+    mdata = paper.adata
+    with_source = np.flatnonzero(presence(mdata, ["c"])[:, 0])
+    sizes = 50.0 + np.arange(mdata.n_obs)
+    found = paper.translate("c", "a", library_size=sizes).values.sum(1)
+    np.testing.assert_allclose(found, sizes[with_source], rtol=1e-3)
+    cells = rng.permutation(mdata.n_obs)[:40]
+    found = paper.translate("c", "a", library_size=sizes[cells], indices=cells)
+    kept = cells[presence(mdata, ["c"])[cells, 0]]
+    assert list(found.obs_names) == list(mdata.obs_names[kept])
+    np.testing.assert_allclose(found.values.sum(1), sizes[kept], rtol=1e-3)
+    chosen = rng.random(mdata.n_obs) < 0.3
+    found = paper.translate("c", "a", library_size=sizes[chosen], indices=chosen).values.sum(1)
+    np.testing.assert_allclose(found, sizes[chosen & presence(mdata, ["c"])[:, 0]], rtol=1e-3)
+
+
+def test_reals_have_no_library_size(default):
+    one, two = (default.translate("a", "c", library_size=size).values for size in (1.0, 1e4))
+    np.testing.assert_array_equal(one, two)
+
+
+# ------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"source": "a"}, "Name the modality to predict"),
+        ({"source": "x", "target": "b"}, "`source` to be one of 'a', 'b', 'c', found 'x'"),
+        ({"source": "a", "target": "x"}, "`target` to be one of 'a', 'b', 'c', found 'x'"),
+        ({"source": "a", "target": "b", "batch": "batch_7"}, "'own', 'average', 'batch_0', 'batch_1', found 'batch_7'"),
+        ({"source": "a", "target": "b", "features": ["b_00", "gene"]}, "found 'gene'"),
+        ({"source": "a", "target": "b", "library_size": "median"}, "found 'median'"),
+        ({"source": "a", "target": "b", "library_size": -1}, "`library_size`.*> 0"),
+        ({"source": "a", "target": "b", "library_size": [1.0, 2.0]}, "210 of them, found shape"),
+        ({"source": "a", "target": "b", "library_size": np.zeros(210)}, "positive and finite"),
+        ({"source": "a", "target": "b", "library_size": "observed"}, "measured in 'b'"),
+        ({"source": "a", "target": "b", "indices": [-1]}, "`indices`"),
+        ({"source": "a", "target": "b", "indices": [500]}, "`indices`"),
+        ({"source": "a", "target": "b", "indices": []}, "`indices`"),
+    ],
+)
+def test_wrong_arguments_are_named(default, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        default.translate(**arguments)
+
+
+def test_cells_without_the_source_cannot_be_translated(default):
+    without = np.flatnonzero(~presence(default.adata, ["a"])[:, 0])
+    with pytest.raises(ValueError, match=f"None of the {len(without)} cells was measured in modality 'a'"):
+        default.translate("a", "b", indices=without)
+
+
+# ---------------------------------------------------------------------------- learning
+
+
+@pytest.mark.slow
+def test_translation_beats_the_mean_of_every_feature(rng):
+    mdata = make_mosaic(n_obs=600, pattern="paired", n_features={"a": 60, "c": 40}, n_private=1, n_batches=1)
+    held_out = rng.permutation(600)[:100]
+    train_on = np.setdiff1d(np.arange(600), held_out)
+    fit_on = rebuilt(mdata, {name: mod[train_on] for name, mod in mdata.mod.items()})
+    model = build_clue(fit_on, {"a": "nb", "c": "gaussian"}, n_hidden=64, n_latent=8)
+    train(model, max_epochs=150, batch_size=128)
+    query = rebuilt(mdata, {"a": mdata["a"][held_out]})
+    predicted = model.translate("a", "c", mdata=query).values
+    truth = mdata["c"][query.obs_names].X
+    error = ((predicted - truth) ** 2).mean()
+    assert error < 0.75 * ((truth - fit_on["c"].X.mean(0)) ** 2).mean()
