@@ -163,6 +163,12 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
             return {"lr": 2e-3, "optimizer": "RMSprop", "lr_schedule": "constant", "kl_warmup": 0.0}
         return {}
 
+    def suggested_steps(self, splitter: MosaicSplitter) -> int:
+        """Return as many batches as draw every training pair 150 times, within 500 to ``default_steps``."""
+        n_pairs = int((splitter.presence[splitter.train_idx].sum(axis=1) >= 2).sum())
+        per_batch = max(splitter.sampler.sizes[0], 1)
+        return int(np.clip(150 * n_pairs / per_batch, 500, self.default_steps))
+
     def _check_trainable(self) -> None:
         super()._check_trainable()
         paired = {name for pair in self.sizes_.pairs for name in pair}
