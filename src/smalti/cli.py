@@ -246,7 +246,7 @@ def _write(mdata: MuData, path: Path) -> None:
         mdata.write(path)
 
 
-def _model_class(name: str) -> type[MosaicModel]:
+def _model_class(name: str) -> Any:
     from smalti import model
     from smalti._validate import check_choice
     from smalti.model.base import MosaicModel
