@@ -69,15 +69,20 @@ def test_an_embedding_of_one_modality_is_preferred_to_the_joint_one(split) -> No
     assert "nmi" not in found.scores
 
 
-def test_cells_without_a_label_do_not_vote(split) -> None:
+def test_cells_without_a_label_neither_vote_nor_count(split) -> None:
+    def scores():
+        return sm.tl.evaluate(split, "good", labels_key="label").scores.iloc[0].to_dict()
+
     split.obs["label"] = split.obs["label"].astype(object)
-    split.obs.loc[split.obs_names[::7], "label"] = "unknown"
-    split.obs.loc[split.obs_names[1::7], "label"] = None
-    named = sm.tl.evaluate(split, "good", labels_key="label").scores.iloc[0]
-    split.obs["label"] = split.obs["label"].fillna("nobody knows")
-    other = sm.tl.evaluate(split, "good", labels_key="label", unlabeled_category="nobody knows").scores.iloc[0]
-    assert other["nmi"] != named["nmi"]
-    assert named["foscttm"] == other["foscttm"]
+    everybody = scores()
+    rows = split.obs_names[::5]
+    split.obs.loc[rows, "label"] = None
+    missing = scores()
+    split.obs.loc[rows, "label"] = "unknown"
+    assert scores() == missing
+    split.obs.loc[rows, "label"] = "a type of its own"
+    assert scores()["transfer a -> b"] < missing["transfer a -> b"]
+    assert everybody["foscttm"] == missing["foscttm"]
 
 
 def test_pairs_seen_in_training_are_scored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
