@@ -138,6 +138,8 @@ class TrainingMixin:
         if progress != "auto":
             options["enable_progress_bar"] = progress
         plan_cls = AdversarialPlan if self.uses_adversary else MosaicPlan
+        if self.uses_adversary and options.get("strategy") == "ddp":  # no step of either player reaches all parameters
+            options["strategy"] = "ddp_find_unused_parameters_true"
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
