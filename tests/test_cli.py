@@ -171,7 +171,9 @@ def test_files_that_are_no_mudata_get_one_line(tmp_path: Path) -> None:
     assert "cannot be read as a MuData file" in run("describe", tmp_path / "text.h5mu", ok=False)
     with h5py.File(tmp_path / "empty.h5mu", "w") as file:
         file["x"] = 1
-    assert "cannot be read as a MuData file" in run("describe", tmp_path / "empty.h5mu", ok=False)
+    # mudata 0.4 reads such a file as one without modalities
+    said = run("describe", tmp_path / "empty.h5mu", ok=False)
+    assert "cannot be read as a MuData file" in said or "modalit" in said
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

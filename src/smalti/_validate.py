@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def shorten(names: Iterable[object], limit: int = 5) -> str:
     """Join ``names`` for a message; more than ``limit`` become the first ones and a count."""
-    names = [repr(n.item() if isinstance(n, np.generic) else n) for n in names]  # no `np.str_('x')` in messages
-    if len(names) <= limit:
-        return ", ".join(names)
-    return ", ".join(names[:limit]) + f" and {len(names) - limit} more"
+    shown = [repr(n.item() if isinstance(n, np.generic) else n) for n in names]  # no `np.str_('x')` in messages
+    if len(shown) <= limit:
+        return ", ".join(shown)
+    return ", ".join(shown[:limit]) + f" and {len(shown) - limit} more"
 
 
 def check_choice(value: Any, choices: Collection[Any], what: str) -> Any:
@@ -74,17 +74,18 @@ def check_names_equal(found: Sequence[str], expected: Sequence[str], what: str, 
     remedy
         What the user should do, a whole sentence.
     """
-    found, expected = np.asarray(found, dtype=object).astype(str), np.asarray(expected, dtype=object).astype(str)
-    if len(found) == len(expected) and (found == expected).all():
+    found, expected = [str(n) for n in found], [str(n) for n in expected]
+    if found == expected:
         return
-    missing = [n for n in expected if n not in set(found)]
+    here, wanted = set(found), set(expected)
+    missing = [n for n in expected if n not in here]
     if missing:
         detail = f"{len(missing)} of {len(expected)} expected variables are missing: {shorten(missing)}"
     elif len(found) != len(expected):
-        extra = [n for n in found if n not in set(expected)]
+        extra = [n for n in found if n not in wanted]
         detail = f"it has {len(found)} variables, expected {len(expected)}; unexpected: {shorten(extra)}"
     else:
-        at = int(np.flatnonzero(found != expected)[0])
+        at = next(i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b)
         detail = (
             f"same variables in another order, first difference at position {at}: {shorten([found[at]])} != "
             f"{shorten([expected[at]])}"

@@ -86,7 +86,7 @@ class MosaicManager(AnnDataManager):
 
     def create_torch_dataset(
         self,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | NDArray[np.int64] | None = None,
         data_and_attributes: Any = None,
         load_sparse_tensor: bool = False,
     ) -> MosaicDataset:

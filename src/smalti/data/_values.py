@@ -28,10 +28,8 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
         If there is no matrix.
     """
     if layer is not None and layer not in adata.layers:
-        raise KeyError(
-            f"Modality {modality!r} has no layer {layer!r}; available: {shorten(adata.layers, 20) or 'none'}. "
-            "Use `layer=None` for `.X`."
-        )
+        known = shorten([key for key in adata.layers if key], 20) or "none"
+        raise KeyError(f"Modality {modality!r} has no layer {layer!r}; available: {known}. Use `layer=None` for `.X`.")
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")

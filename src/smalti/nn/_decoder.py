@@ -99,7 +99,9 @@ class Decoder(nn.Module):
             ``(B, S)`` bool, measured features: with the softmax link only they share the total.
         """
         hidden = self.body(z, cov)
-        weight, bias, cov_weight = self.weight, self.bias, self.cov_weight
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        cov_weight: Tensor | None = self.cov_weight
         if features is not None:
             weight, bias = weight[:, features], bias[:, features]
             cov_weight = None if cov_weight is None else cov_weight[:, features]

@@ -166,7 +166,7 @@ def _values(mdata: MuData, modality: str, layer: str | None) -> Any:
     check_keys([modality], list(mdata.mod), "Modality")
     adata = mdata.mod[modality]
     if layer is not None:
-        check_keys([layer], list(adata.layers), f"Layer of modality {modality!r}")
+        check_keys([layer], [k for k in adata.layers if k], f"Layer of modality {modality!r}")
     return adata.X if layer is None else adata.layers[layer]
 
 

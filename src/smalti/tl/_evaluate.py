@@ -217,7 +217,7 @@ def _labels(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     check_keys([key], list(mdata.obs.columns), "Column of `mdata.obs`")
     values = mdata.obs[key].astype(object)
-    values = values.where(values.isna(), values.astype(str)).to_numpy(dtype=object)
+    values = values.where(values.isna(), values.astype(str)).to_numpy(dtype=object, copy=True)
     values[values == unlabeled] = None
     return values[rows[0]], values[rows[1]]
 

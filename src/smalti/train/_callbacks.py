@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class RestoreBest(Callback):
@@ -36,12 +36,13 @@ class RestoreBest(Callback):
         if trainer.sanity_checking or value is None or not float(value) < self.best:
             return
         self.best, self.best_epoch = float(value), trainer.current_epoch
-        self._weights = {name: w.detach().cpu().clone() for name, w in pl_module.module.state_dict().items()}
+        network = cast("nn.Module", pl_module.module)
+        self._weights = {name: w.detach().cpu().clone() for name, w in network.state_dict().items()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best weights back."""
         if self._weights is not None:
-            pl_module.module.load_state_dict(self._weights)
+            cast("nn.Module", pl_module.module).load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on from here."""

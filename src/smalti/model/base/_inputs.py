@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +66,7 @@ class MosaicInputs(nn.Module):
             return layer.n_components
         if isinstance(layer, CountsInput):
             return layer.linear.weight.shape[1]
-        return layer.centre.shape[1]  # type: ignore[union-attr,index]
+        return int(cast("Tensor", layer.centre).shape[1])
 
     def present(self, tensors: dict[str, Any]) -> dict[str, Tensor]:
         """Return presence by name, ``(B,)`` bool; modalities that the data do not have at all are left out."""

@@ -52,7 +52,7 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
         \sum_k \big[-\log p(x_k \mid z_k) + \mathrm{KL}_k\big] + \lambda_j L_\mathrm{joint} + \lambda_c L_\mathrm{cross}
         + \lambda_a L_\mathrm{agreement} + \lambda_n L_\mathrm{contrastive} + \lambda_d L_\mathrm{adversarial}
 
-    with weights in :class:`~smalti.model.clue.LossWeights`.
+    with weights in :class:`~smalti.model.LossWeights`.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
     n_components
         Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells.
     options
-        Everything else about the architecture, see :class:`~smalti.model.clue.CLUEOptions`.
+        Everything else about the architecture, see :class:`~smalti.model.CLUEOptions`.
     weights
         Weights of the loss terms.
     random_state

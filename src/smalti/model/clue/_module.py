@@ -42,7 +42,7 @@ class CLUEModule(BaseModuleClass):
     sizes
         What the data look like.
     options, weights
-        See :class:`~smalti.model.clue.CLUEOptions` and :class:`~smalti.model.clue.LossWeights`.
+        See :class:`~smalti.model.CLUEOptions` and :class:`~smalti.model.LossWeights`.
     """
 
     def __init__(self, sizes: MosaicSizes, options: CLUEOptions, weights: LossWeights) -> None:
