@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from . import data, datasets, metrics, model, pl, pp, simulate, tl
+if TYPE_CHECKING:
+    from . import data, datasets, metrics, model, pl, pp, simulate, tl
 
 __version__ = version("smalti")
 
 __all__ = ["__version__", "data", "datasets", "metrics", "model", "pl", "pp", "simulate", "tl"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a part of the package when it is first used: torch takes seconds, and ``smalti --help`` needs none."""
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

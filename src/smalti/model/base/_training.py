@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +27,7 @@ from smalti.train import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -108,7 +109,7 @@ class TrainingMixin:
         """
         self._check_trainable()
         batch_size = self.default_batch_size if batch_size is None else batch_size
-        options = dict(trainer_kwargs or {})
+        options = {"log_every_n_steps": 1, **(trainer_kwargs or {})}  # terms are logged per epoch in any case
         distributed = distributed_strategy(options.get("strategy"))
         splitter = MosaicSplitter(
             self.adata_manager,
@@ -140,7 +141,7 @@ class TrainingMixin:
         plan_cls = AdversarialPlan if self.uses_adversary else MosaicPlan
         if self.uses_adversary and options.get("strategy") == "ddp":  # no step of either player reaches all parameters
             options["strategy"] = "ddp_find_unused_parameters_true"
-        with torch.random.fork_rng(), warnings.catch_warnings():
+        with torch.random.fork_rng(), warnings.catch_warnings(), _quiet_lightning():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
             warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
@@ -185,6 +186,20 @@ class TrainingMixin:
 
     def _before_training(self, splitter: MosaicSplitter) -> None:
         """Initialise what depends on which cells are for training."""
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's announcements (devices, tips) out of notebooks; its warnings stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(max(each.getEffectiveLevel(), logging.WARNING))
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
 
 
 def _safe_checkpoint(path: Path) -> Path:
