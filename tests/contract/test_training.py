@@ -122,12 +122,26 @@ class InterruptBefore(Callback):
             raise Interrupted
 
 
-def resumed(spec, path, *, epoch: int, **options):
+class SpoilBefore(InterruptBefore):
+    """Makes the weights bad before an epoch, so that nothing after it is as good as what was before."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            with torch.no_grad():
+                for parameter in pl_module.module.parameters():
+                    parameter.mul_(5)
+
+
+SLOW = {"lr": 1e-5, "lr_schedule": "constant"}
+"""Too slow to recover from what ``SpoilBefore`` did."""
+
+
+def resumed(spec, path, *callbacks: Callback, epoch: int, **options):
     """Train, crash before ``epoch``, and resume with a new model."""
-    callbacks = {"callbacks": [InterruptBefore(epoch)]}
+    crash, kept = ({"callbacks": [*extra, *callbacks]} for extra in ([InterruptBefore(epoch)], []))
     with pytest.raises(Interrupted):
-        spec.fit(spec.build(contract_mosaic()), checkpoint=path, trainer_kwargs=callbacks, **options)
-    return spec.fit(spec.build(contract_mosaic()), checkpoint=path, resume=True, **options)
+        spec.fit(spec.build(contract_mosaic()), checkpoint=path, trainer_kwargs=crash, **options)
+    return spec.fit(spec.build(contract_mosaic()), checkpoint=path, resume=True, trainer_kwargs=kept, **options)
 
 
 def test_interrupted_and_resumed_training_equals_uninterrupted(plan_spec, tmp_path):
@@ -140,13 +154,13 @@ def test_interrupted_and_resumed_training_equals_uninterrupted(plan_spec, tmp_pa
 
 
 def test_resumed_training_stops_early_when_uninterrupted_training_does(one_spec, tmp_path):
-    spec = one_spec
-    options = {"max_epochs": 20, "early_stopping_patience": 2, "plan_kwargs": {"lr": 1.0, "lr_schedule": "constant"}}
-    whole = spec.fit(spec.build(contract_mosaic()), **options)
-    n = whole.trainer.current_epoch
-    assert 3 <= n < 20
-    again = resumed(spec, tmp_path / "state.ckpt", epoch=n - 1, **options)
-    assert again.trainer.current_epoch == n
+    options = {"max_epochs": 20, "early_stopping_patience": 2, "plan_kwargs": SLOW}
+    callbacks = {"callbacks": [SpoilBefore(2)]}
+    whole = one_spec.fit(one_spec.build(contract_mosaic()), trainer_kwargs=callbacks, **options)
+    assert whole.trainer.current_epoch in (3, 4)
+    epoch = whole.trainer.current_epoch - 1
+    again = resumed(one_spec, tmp_path / "state.ckpt", SpoilBefore(2), epoch=epoch, **options)
+    assert again.trainer.current_epoch == whole.trainer.current_epoch
     assert_same_weights(again.module, whole.module)
 
 
@@ -178,35 +192,26 @@ def test_the_monitor_of_early_stopping_contains_no_adversarial_term(trained):
 
 
 def test_the_weights_of_the_best_epoch_are_kept(one_spec, mosaic):
-    spec = one_spec
-    model = spec.build(mosaic)
-    best = {}
+    model = one_spec.build(mosaic)
+    weights = []
 
     def spy(trainer, plan):
-        value = float(trainer.callback_metrics["monitor_validation"])
-        if value < best.get("value", np.inf):
-            best.update(value=value, weights={k: v.clone() for k, v in plan.module.state_dict().items()})
+        weights.append({name: value.clone() for name, value in plan.module.state_dict().items()})
 
-    callbacks = [LambdaCallback(on_validation_end=spy)]
-    spec.fit(
-        model,
-        max_epochs=6,
-        early_stopping=False,
-        plan_kwargs={"lr": 0.3, "lr_schedule": "constant"},
-        trainer_kwargs={"callbacks": callbacks},
-    )
-    monitor = epochs(model, "monitor_validation")
-    assert monitor.argmin() < 5, "the test needs a best epoch that is not the last"
+    callbacks = {"callbacks": [LambdaCallback(on_validation_end=spy), SpoilBefore(2)]}
+    one_spec.fit(model, max_epochs=3, early_stopping=False, plan_kwargs=SLOW, trainer_kwargs=callbacks)
+    best = epochs(model, "monitor_validation").argmin()
+    assert best < 2
     for name, value in model.module.state_dict().items():
-        torch.testing.assert_close(value, best["weights"][name], rtol=0, atol=0)
+        torch.testing.assert_close(value, weights[best][name], rtol=0, atol=0)
 
 
-def test_early_stopping_stops(one_spec, mosaic):
-    spec = one_spec
-    model = spec.build(mosaic)
-    plan = {"lr": 0.3, "lr_schedule": "constant"}
-    spec.fit(model, max_epochs=40, early_stopping_patience=2, plan_kwargs=plan)
-    assert 3 <= len(epochs(model, "train_loss")) < 40
+def test_early_stopping_stops_only_if_wanted(one_spec):
+    for early_stopping, expected in ((True, (3, 4)), (False, (7,))):
+        options = {"early_stopping": early_stopping, "early_stopping_patience": 2, "plan_kwargs": SLOW}
+        callbacks = {"callbacks": [SpoilBefore(2)]}
+        model = one_spec.fit(one_spec.build(contract_mosaic()), max_epochs=7, trainer_kwargs=callbacks, **options)
+        assert len(epochs(model, "train_loss")) in expected
 
 
 @pytest.mark.parametrize("n", [1, 3])
