@@ -119,3 +119,31 @@ def test_random_numbers_of_an_epoch_depend_on_seed_and_epoch_alone(toy, fit):
     assert draws(0, 17) == one
     assert draws(0, 0, max_epochs=3)[:6] == one
     assert set(draws(1, 0)).isdisjoint(one)
+
+
+def test_a_part_of_the_network_keeps_its_own_best_epoch() -> None:
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+
+    class Plan:
+        module = Two()
+
+    class State:
+        sanity_checking, current_epoch = False, 0
+        callback_metrics: dict[str, float] = {}
+
+    callbacks = [RestoreBest("all"), RestoreBest("part", only=("b.",))]
+    assert len({callback.state_key for callback in callbacks}) == 2
+    for epoch, (whole, part) in enumerate([(3.0, 1.0), (2.0, 5.0), (4.0, 4.0)]):
+        State.current_epoch, State.callback_metrics = epoch, {"all": whole, "part": part}
+        with torch.no_grad():
+            for parameter in Plan.module.parameters():
+                parameter.fill_(epoch)
+        for callback in callbacks:
+            callback.on_validation_end(State(), Plan())
+    for callback in callbacks:
+        callback.on_train_end(State(), Plan())
+    assert Plan.module.a.weight.item() == 1
+    assert Plan.module.b.weight.item() == 0

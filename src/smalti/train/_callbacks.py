@@ -22,13 +22,21 @@ class RestoreBest(Callback):
     ----------
     monitor
         Name of the logged quantity; lower is better.
+    only
+        Beginnings of the names of the weights it cares for; all by default. Parts that share no weight have their best
+        epochs at different times.
     """
 
-    def __init__(self, monitor: str) -> None:
-        self.monitor = monitor
+    def __init__(self, monitor: str, *, only: tuple[str, ...] | None = None) -> None:
+        self.monitor, self.only = monitor, only
         self.best = math.inf
         self.best_epoch = -1
         self._weights: dict[str, Tensor] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Name of its state in a checkpoint; there may be one per monitor."""
+        return f"{type(self).__qualname__}[{self.monitor}]"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the monitor with the best so far."""
@@ -37,12 +45,13 @@ class RestoreBest(Callback):
             return
         self.best, self.best_epoch = float(value), trainer.current_epoch
         network = cast("nn.Module", pl_module.module)
-        self._weights = {name: w.detach().cpu().clone() for name, w in network.state_dict().items()}
+        chosen = {n: w for n, w in network.state_dict().items() if self.only is None or n.startswith(self.only)}
+        self._weights = {name: w.detach().cpu().clone() for name, w in chosen.items()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best weights back."""
         if self._weights is not None:
-            cast("nn.Module", pl_module.module).load_state_dict(self._weights)
+            cast("nn.Module", pl_module.module).load_state_dict(self._weights, strict=self.only is None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on from here."""

@@ -102,6 +102,18 @@ def test_the_contrastive_term_is_the_mean_over_pairs_of_modalities(model):
     assert float(output.extra_metrics["contrastive"]) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+def test_modalities_that_share_no_cell_leave_the_contrastive_mean():
+    model = build_clue(make_mosaic(pattern="indirect"), MODALITIES)
+    here = torch.from_numpy(presence(model.adata))
+    _, inferred, _, output = terms_of(model, np.arange(84))
+    losses = []
+    for i, j in ((0, 1), (1, 2)):
+        both = here[:, i] & here[:, j]
+        a, b = (inferred["aligned"][model.modalities[k]] for k in (i, j))
+        losses.append(float(info_nce(a, b, both, both, model.module.log_inverse_temperature)))
+    assert float(output.extra_metrics["contrastive"]) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
 def test_unpaired_cells_are_told_apart_only_if_wanted():
     found = []
     for negatives in ("paired", "all"):

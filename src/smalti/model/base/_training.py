@@ -127,6 +127,7 @@ class TrainingMixin:
         callbacks = [SeedEpochs(self.random_state), *options.pop("callbacks", [])]
         if splitter.n_val:
             callbacks.append(RestoreBest(MONITOR))
+            callbacks += [RestoreBest(name, only=part) for name, part in self.part_monitors(splitter).items()]
             options.setdefault("check_val_every_n_epoch", check_every)
             if early_stopping and not distributed:
                 patience = early_stopping_patience or max(5, max_epochs // check_every // 3)
@@ -173,6 +174,10 @@ class TrainingMixin:
 
     def plan_defaults(self) -> dict[str, Any]:
         """Return the model's own defaults of the training plan."""
+        return {}
+
+    def part_monitors(self, splitter: MosaicSplitter) -> dict[str, tuple[str, ...]]:
+        """Return parts of the network (beginnings of weight names) with a best epoch of their own, by monitor."""
         return {}
 
     def suggested_steps(self, splitter: MosaicSplitter) -> int:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ._options import CLUEOptions, LossWeights, Preset
 
 Block = Literal["aligned", "full"]
+MIN_VALIDATION_PAIRS = 10
+"""Held-out pairs below which they cannot tell epochs apart."""
 
 
 class CLUE(TranslationMixin, LabelMixin, MosaicModel):
@@ -162,6 +164,12 @@ class CLUE(TranslationMixin, LabelMixin, MosaicModel):
         if self.preset == "paper":
             return {"lr": 2e-3, "optimizer": "RMSprop", "lr_schedule": "constant", "kl_warmup": 0.0}
         return {}
+
+    def part_monitors(self, splitter: MosaicSplitter) -> dict[str, tuple[str, ...]]:
+        """The aligned block shares no weight with the rest and overfits at another time."""
+        if self.module.aligners is None or splitter.n_validation_pairs < MIN_VALIDATION_PAIRS:
+            return {}
+        return {"contrastive_validation": ("aligners.",)}
 
     def suggested_steps(self, splitter: MosaicSplitter) -> int:
         """Return as many batches as draw every training pair 150 times, within 500 to ``default_steps``."""
