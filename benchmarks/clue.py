@@ -46,29 +46,30 @@ def training_data(name: str, seed: int, *, dev: bool, paired_only: bool):
         del mdata.obs[column]
     if dev:
         mdata = hide_pairs(mdata, 0.2, random_state=seed)
+    everything = mdata
     if paired_only:
         keep = (mdata.obs["role"] == "paired") | (mdata.obs["role"] == "test")
         mdata = mdata[keep.to_numpy()].copy()
-    return data, mdata
+    return data, mdata, everything
 
 
 def run(name: str, seed: int, variant: str, *, dev: bool, paired_only: bool, epochs: int | None) -> dict:
     """Fit once and score."""
-    data, mdata = training_data(name, seed, dev=dev, paired_only=paired_only)
+    data, mdata, everything = training_data(name, seed, dev=dev, paired_only=paired_only)
     CLUE.setup_mudata(mdata, batch_key="batch")
     wall, cpu = time.perf_counter(), time.process_time()
     model = CLUE(mdata, random_state=seed, **VARIANTS[variant])
     model.train(max_epochs=epochs, progress=False)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    z = model.get_latent_representation()
+    z = model.get_latent_representation(everything if paired_only else None)
     rules = protocol()
     if dev:
-        x, y = (z[rows] for rows in hidden_pairs(mdata, "rna", data.kind))
+        x, y = (z[rows] for rows in hidden_pairs(everything, "rna", data.kind))
         unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y)]
         scores = {"foscttm_cos": rules.foscttm(*unit), "n_test": len(x)}
         scores |= {f"ms_k{k}": rules.matching_score(x, y, k) for k in (1, 10)}
     else:
-        scores = rules.score(data, *data.scatter(mdata, z), leiden=True, seed=seed)
+        scores = rules.score(data, *data.scatter(everything, z), leiden=True, seed=seed)
     return {
         "data": name, "variant": variant, "seed": seed, "paired_only": paired_only, **scores,
         "epochs": len(model.history["train_loss"]), "components": model.module.inputs.width("rna"),
