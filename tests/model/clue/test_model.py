@@ -169,7 +169,9 @@ def test_held_out_pairs_find_each_other_when_all_others_are_paired():
 
 @pytest.mark.slow
 def test_held_out_pairs_are_at_chance_when_the_pairs_are_shuffled():
-    assert learned(factor_mosaic(shuffled=True)) == pytest.approx(0.5, abs=0.05)
+    # what is learned is a random map, whose score varies by 0.04 between seeds
+    found = [learned(factor_mosaic(shuffled=True, seed=seed)) for seed in range(4)]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.slow
