@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from sklearn.metrics import silhouette_samples
 
-from smalti.metrics import cell_type_asw, modality_mixing, silhouette_mixing
+from smalti.metrics import cell_type_asw, modality_decodability, modality_mixing, silhouette_mixing
 
 
 def brute_mixing(x, modality, k):
@@ -59,6 +59,61 @@ def test_pairs_on_one_place_mix_perfectly(rng):
     assert modality_mixing(np.vstack([x, x]), np.repeat(["rna", "adt"], 60), k=1) == 1
 
 
+@pytest.mark.parametrize("sizes", [(300, 300), (900, 100), (400, 300, 200)])
+def test_the_modality_of_a_random_mixture_is_decoded_by_chance_whatever_the_sizes(sizes, rng):
+    modality = np.repeat(np.arange(len(sizes)), sizes)
+    z = rng.normal(size=(len(modality), 4))
+    spread = 0.5 / np.sqrt(len(sizes) * min(sizes))
+    assert modality_decodability(z, modality) == pytest.approx(1 / len(sizes), abs=4 * spread)
+
+
+def test_modalities_apart_are_decoded_whatever_other_scores_say(rng):
+    modality = np.repeat(["rna", "adt", "atac"], [60, 40, 30])
+    z = rng.normal(size=(130, 4)) + 100 * (modality == "rna")[:, None] - 100 * (modality == "adt")[:, None]
+    assert modality_decodability(z, modality) == 1
+
+
+def test_decoding_equals_a_vote_of_neighbors_outside_the_fold(rng):
+    modality = np.repeat([0, 1], 40)
+    z = rng.normal(size=(80, 3)) + 0.8 * modality[:, None]
+    # as many folds as profiles of a modality: each vote leaves one profile of each out
+    found = modality_decodability(z, modality, k=1, n_folds=40)
+    distance = cdist(z, z)
+    np.fill_diagonal(distance, np.inf)
+    nearly = (modality[distance.argmin(axis=1)] == modality).mean()
+    assert found == pytest.approx(nearly, abs=0.05)
+    assert 0.55 < nearly < 0.95
+
+
+def test_a_large_modality_is_drawn_down_to_the_smallest(rng):
+    modality = np.repeat([0, 1], [500, 20])
+    z = rng.normal(size=(520, 2))
+    # without the draw, the vote for the large one would be right for 500 of 520
+    assert modality_decodability(z, modality) < 0.8
+    assert modality_decodability(z, modality) == modality_decodability(z, modality, random_state=0)
+    scores = {modality_decodability(z, modality, random_state=seed) for seed in range(5)}
+    assert len(scores) > 1
+
+
+def test_leading_components_miss_a_small_direction_that_parts_modalities(rng):
+    modality = np.repeat([0, 1], 200)
+    z = np.column_stack([2 * rng.normal(size=(400, 2)), 0.1 * rng.normal(size=400) + modality])
+    assert modality_decodability(z, modality, n_components=2) == pytest.approx(0.5, abs=0.1)
+    assert modality_decodability(z, modality, n_components=3) > 0.9
+
+
+def test_decoding_refuses_what_it_cannot_split(rng):
+    z = rng.normal(size=(12, 3))
+    with pytest.raises(ValueError, match=r"at least 2 profiles, found \[11, 1\]"):
+        modality_decodability(z, ["a"] * 11 + ["b"])
+    with pytest.raises(ValueError, match="`k` to be at most 8, the number of profiles in a training fold"):
+        modality_decodability(z, ["a"] * 6 + ["b"] * 6, k=9)
+    with pytest.raises(ValueError, match="`n_components` to be at most 3, the number of dimensions"):
+        modality_decodability(z, ["a"] * 6 + ["b"] * 6, n_components=4)
+    with pytest.raises(ValueError, match="`n_folds` to be at least 2"):
+        modality_decodability(z, ["a"] * 6 + ["b"] * 6, n_folds=1)
+
+
 def test_silhouettes_equal_their_definition(make_pairs):
     x, y, labels = make_pairs()
     both, modality = np.vstack([x, y + 0.5]), np.repeat(["x", "y"], len(x))
@@ -100,7 +155,7 @@ def test_a_sample_estimates_the_silhouette(make_pairs):
 def test_bad_arguments_are_refused(rng):
     x = rng.normal(size=(20, 2))
     two = np.repeat(["a", "b"], 10)
-    for function in (modality_mixing, silhouette_mixing):
+    for function in (modality_mixing, silhouette_mixing, modality_decodability):
         with pytest.raises(ValueError, match=r"`modality` to have at least 2 classes .* found 1 \('a'\)"):
             function(x, ["a"] * 20)
         with pytest.raises(ValueError, match="`modality` to have a value for every cell, found 1 missing"):

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
-from sklearn.neighbors import NearestNeighbors
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.pipeline import make_pipeline
 
+from smalti._validate import check_count
 from smalti.metrics._inputs import as_embedding, check_classes, check_neighbors, encode_complete, encode_labels
 
 if TYPE_CHECKING:
@@ -56,6 +60,68 @@ def modality_mixing(x: ArrayLike, modality: ArrayLike, *, k: int = 30) -> float:
     observed = np.bincount(codes, weights=other) / size
     expected = (len(x) - size) / (len(x) - 1)
     return float(np.minimum(observed / expected, 1).mean())
+
+
+def modality_decodability(
+    z: ArrayLike,
+    modality: ArrayLike,
+    *,
+    k: int = 5,
+    n_components: int | None = None,
+    n_folds: int = 5,
+    random_state: int = 0,
+) -> float:
+    """Compute the accuracy with which a k-nearest-neighbour vote recovers the modality of a profile from a latent.
+
+    Modalities are first made equally large by drawing profiles, and the vote is cross-validated. A latent can predict
+    classes and translate well and still tell modalities apart, which other scores do not show.
+
+    Parameters
+    ----------
+    z
+        ``(n, d)`` latents of profiles of all modalities, stacked; distances are Euclidean. Stack profiles of different
+        cells: if both profiles of a cell are there, each finds the other one, and the score falls below chance.
+    modality
+        ``(n,)`` name of the modality of each profile.
+    k
+        Neighbours that vote.
+    n_components
+        Leading principal components (of the training folds) to see instead of ``z``: a weaker look, which small
+        directions that separate modalities escape.
+    n_folds
+        Folds of the cross-validation; fewer if the smallest modality has fewer profiles.
+    random_state
+        Seed of the draw and of the folds.
+
+    Returns
+    -------
+    In [0, 1], lower is better mixed: 1 / M is chance with M modalities, 1 where each profile betrays its modality.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is not finite, there is only one modality, one has a single profile, or a training
+        fold has fewer profiles than ``k`` (or, with the dimensions, than ``n_components``).
+    """
+    z = as_embedding(z, "z")
+    codes = _modality_codes(modality, len(z))
+    sizes = np.bincount(codes)
+    size = int(sizes.min())
+    if size < 2:
+        raise ValueError(f"Expected every modality to have at least 2 profiles, found {sizes.tolist()}.")
+    folds = min(check_count(n_folds, "n_folds"), size)
+    if folds < 2:
+        raise ValueError(f"Expected `n_folds` to be at least 2, found {n_folds}.")
+    rng = np.random.default_rng(random_state)
+    rows = np.concatenate([rng.permutation(np.flatnonzero(codes == m))[:size] for m in range(len(sizes))])
+    train = len(sizes) * (size - -(-size // folds))
+    steps: list[Any] = [KNeighborsClassifier(check_neighbors(k, train, "profiles in a training fold"))]
+    if n_components is not None:
+        most = min(train, z.shape[1])
+        check_neighbors(n_components, most, "dimensions (or of profiles in a training fold)", what="n_components")
+        steps.insert(0, PCA(n_components, random_state=random_state))
+    split = StratifiedKFold(folds, shuffle=True, random_state=random_state)
+    return float(np.mean(cross_val_score(make_pipeline(*steps), z[rows], codes[rows], cv=split)))
 
 
 def silhouette_mixing(x: ArrayLike, modality: ArrayLike, *, sample_size: int | None = None, seed: int = 0) -> float:
