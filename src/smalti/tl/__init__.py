@@ -5,16 +5,19 @@ from __future__ import annotations
 from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import Evaluation, evaluate
 from ._facts import ModalityDescription
+from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
 from ._recommend import Recommendation
 
 __all__ = [
     "Evaluation",
+    "LabelReport",
     "LinearCCAResult",
     "ModalityDescription",
     "MosaicDescription",
     "Recommendation",
     "describe_mosaic",
     "evaluate",
+    "label_report",
     "linear_cca",
 ]
