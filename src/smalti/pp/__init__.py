@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from ._base import LinearTransform
+from ._bulk import filter_low_counts, filter_probes, impute_mean
+from ._bulk_kinds import Counts, Methylation, Reals
+from ._bulk_mudata import as_modalities, bulk
+from ._bulk_scales import beta_to_m, m_to_beta, median_of_ratios, size_factors
+from ._bulk_transform import BulkTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
 from ._default import default_transform, make_transform
@@ -14,16 +19,29 @@ __all__ = [
     "CLR",
     "LSI",
     "PCA",
+    "BulkTransform",
+    "Counts",
     "LinearCCA",
     "LinearTransform",
+    "Methylation",
     "ModalityTransform",
+    "Reals",
     "apply",
+    "as_modalities",
+    "beta_to_m",
+    "bulk",
     "choose_n_components",
     "clr",
     "default_transform",
+    "filter_low_counts",
+    "filter_probes",
     "fit_modality",
     "get_transform",
+    "impute_mean",
     "lsi",
+    "m_to_beta",
     "make_transform",
+    "median_of_ratios",
     "pca",
+    "size_factors",
 ]

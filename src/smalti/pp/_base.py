@@ -234,8 +234,8 @@ class LinearTransform(ABC):
         made = LinearTransform._registry[name]
         if not issubclass(made, cls):
             raise ValueError(f"Expected the state of a {cls.__name__}, found that of a {name}.")
-        transform = made(**{k.removeprefix("option_"): _plain(v) for k, v in state.items() if k.startswith("option_")})
-        config = {k.removeprefix("config_"): _plain(v) for k, v in state.items() if k.startswith("config_")}
+        transform = made(**{k.removeprefix("option_"): plain(v) for k, v in state.items() if k.startswith("option_")})
+        config = {k.removeprefix("config_"): plain(v) for k, v in state.items() if k.startswith("config_")}
         module = FrozenProjection(**config)
         buffers = {k.removeprefix("buffer_"): v for k, v in state.items() if k.startswith("buffer_")}
         module.load_state_dict({k: torch.as_tensor(np.asarray(v)) for k, v in buffers.items()})
@@ -256,7 +256,7 @@ class LinearTransform(ABC):
             )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a Python scalar for what HDF5 or npz made of one."""
     value = np.asarray(value)[()]
     if isinstance(value, bytes):

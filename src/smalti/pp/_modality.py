@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,10 +13,12 @@ import pandas as pd
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
 from smalti.data import CategoryField, row_maps
 
+from ._arrays import as_rows
 from ._base import LinearTransform
+from ._bulk_transform import BulkTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
@@ -43,7 +46,7 @@ class ModalityTransform:
         ``(n_batch,)``, the batches in the order of their codes.
     """
 
-    transform: LinearTransform
+    transform: LinearTransform | BulkTransform
     var_names: NDArray[np.object_]
     layer: str | None = None
     batch_key: str | None = None
@@ -64,8 +67,9 @@ class ModalityTransform:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Return the object that :meth:`state` describes."""
+        made = BulkTransform if str(state["class"]) == BulkTransform.__name__ else LinearTransform
         return cls(
-            LinearTransform.from_state(state),
+            made.from_state(state),
             np.asarray(state["var_names"], dtype=object),
             str(state["layer"]) if "layer" in state else None,
             str(state["batch_key"]) if "batch_key" in state else None,
@@ -76,11 +80,12 @@ class ModalityTransform:
 def fit_modality(
     mdata: MuData,
     modality: str,
-    transform: LinearTransform,
+    transform: LinearTransform | BulkTransform,
     *,
     layer: str | None = None,
     batch_key: str | None = None,
     feature_mask: ArrayLike | None = None,
+    train: str | ArrayLike | None = None,
 ) -> ModalityTransform:
     """Fit any transform to one modality; nothing is written.
 
@@ -93,13 +98,36 @@ def fit_modality(
     transform
         The transform; it is fitted in place.
     layer, batch_key, feature_mask
-        See :func:`lsi`.
+        See :func:`lsi`; a :class:`BulkTransform` knows no batches.
+    train
+        The cells to fit to: a boolean column of ``mdata.obs``, or a mask ``(n_obs,)``; by default all. Batches are then
+        those of these cells.
+
+    Raises
+    ------
+    KeyError
+        If the modality, layer or a column does not exist.
+    ValueError
+        If the transform cannot be fitted to the values, or no cell of the modality is to be fitted.
     """
     x = _values(mdata, modality, layer)
     check_unique(mdata.mod[modality].var_names, f"Variable names of modality {modality!r}")
-    batches = () if batch_key is None else tuple(np.unique(_column(mdata, batch_key)))
+    cells = _training_cells(mdata, train)
+    batches = () if batch_key is None else tuple(np.unique(_column(mdata, batch_key)[cells]))
     codes = _codes(mdata, modality, batch_key, batches)
-    transform.fit(x, batch=codes, n_batch=max(len(batches), 1), feature_mask=feature_mask)
+    if train is not None:
+        rows = row_maps(mdata, [modality])[modality][cells]
+        rows = np.sort(rows[rows >= 0])
+        if rows.size == 0:
+            raise ValueError(f"None of the {int(cells.sum())} cells in `train` was measured in modality {modality!r}.")
+        x, codes = as_rows(x)[rows], codes[rows]
+    with _naming(modality):
+        if not isinstance(transform, BulkTransform):
+            transform.fit(x, batch=codes, n_batch=max(len(batches), 1), feature_mask=feature_mask)
+        elif batch_key is not None or feature_mask is not None:
+            raise ValueError("`batch_key` and `feature_mask` have no meaning for a BulkTransform; leave them out.")
+        else:
+            transform.fit(x)
     return ModalityTransform(transform, mdata.mod[modality].var_names.to_numpy(object), layer, batch_key, batches)
 
 
@@ -156,7 +184,9 @@ def apply(
         f"Bring them into the order of the fit first: `mdata.mod[{modality!r}] = adata[:, transform.var_names]`.",
     )
     codes = _codes(mdata, modality, transform.batch_key, transform.batches)
-    out = transform.transform.transform(x, batch=codes)
+    made = transform.transform
+    with _naming(modality):
+        out = made.transform(x) if isinstance(made, BulkTransform) else made.transform(x, batch=codes)
     if key_added is not None:
         mdata.mod[modality].obsm[key_added] = out
     return out
@@ -168,6 +198,36 @@ def _values(mdata: MuData, modality: str, layer: str | None) -> Any:
     if layer is not None:
         check_keys([layer], [k for k in adata.layers if k], f"Layer of modality {modality!r}")
     return adata.X if layer is None else adata.layers[layer]
+
+
+@contextmanager
+def _naming(modality: str) -> Iterator[None]:
+    """Say of which modality the values are that an array-level function refused."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"Modality {modality!r}: {error}") from error
+
+
+def _training_cells(mdata: MuData, train: str | ArrayLike | None) -> NDArray[np.bool_]:
+    """Return which cells to fit to, ``(n_obs,)``."""
+    if train is None:
+        return np.ones(mdata.n_obs, dtype=bool)
+    what = "`train`"
+    if isinstance(train, str):
+        check_keys([train], list(mdata.obs), "Column of `mdata.obs` for `train`")
+        what, train = f"`mdata.obs[{train!r}]`", mdata.obs[train]
+    if isinstance(train, pd.Series) and not train.index.equals(mdata.obs_names):
+        raise ValueError(f"Expected {what} to have the index `mdata.obs_names`. Use `train.reindex(mdata.obs_names)`.")
+    if isinstance(train, pd.Series) and train.dtype == "boolean" and not train.isna().any():
+        train = train.astype(bool)
+    mask = np.asarray(train)
+    if mask.shape != (mdata.n_obs,) or mask.dtype != bool:
+        raise ValueError(
+            f"Expected {what} to be boolean, one for each of the {mdata.n_obs} cells, found type {mask.dtype} and "
+            f"shape {mask.shape}. For a column of names, write `train=mdata.obs['split'] == 'train'`."
+        )
+    return mask
 
 
 def _column(mdata: MuData, batch_key: str) -> pd.Series:

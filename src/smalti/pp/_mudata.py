@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._base import LinearTransform
+    from ._modality import ModalityTransform
     from ._transforms import PCAKind
 
 
@@ -143,6 +144,11 @@ def _fit_and_write(
     key_added: str,
 ) -> None:
     fitted = fit_modality(mdata, modality, transform, layer=layer, batch_key=batch_key, feature_mask=feature_mask)
+    write(mdata, modality, fitted, key_added)
+
+
+def write(mdata: MuData, modality: str, fitted: ModalityTransform, key_added: str) -> None:
+    """Write the components of a fitted transform, and its state, into the modality."""
     apply(mdata, modality, fitted, key_added=key_added)
     uns = mdata.mod[modality].uns
     uns[UNS_KEY] = {**uns.get(UNS_KEY, {}), key_added: fitted.state()}
