@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from ._degrade import degrade
 from ._factors import factor_views
+from ._intersim import intersim
+from ._intersim_parameters import InterSIMParameters
 from ._mosaic import diagonal, drop, indirect, mosaic
 from ._pairs import hidden_pairs, hide_pairs, shuffle_pairs
 from ._panels import panels
 
 __all__ = [
+    "InterSIMParameters",
+    "degrade",
     "diagonal",
     "drop",
     "factor_views",
     "hidden_pairs",
     "hide_pairs",
     "indirect",
+    "intersim",
     "mosaic",
     "panels",
     "shuffle_pairs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,9 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from smalti._mudata import build_mudata
-from smalti._validate import check_choice, check_in_range, check_keys, check_positive
+from smalti._validate import check_choice, check_in_range, check_positive
+
+from ._common import numbered, per_modality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +29,6 @@ DEFAULT_NOISE = {"gaussian": 1.0, "nb": 0.5, "poisson": 0.0, "bernoulli": 0.0}
 SIZE_SPREAD = 0.3  # standard deviation of log library size, about that of filtered droplet data
 BERNOULLI_OFFSET = -1.0  # mean logit: about 30 % ones
 BLOCK = 4096  # rows drawn at once, so that counts are never dense as a whole
-
-T = TypeVar("T")
 
 
 class _View(NamedTuple):
@@ -129,11 +129,11 @@ def factor_views(
     width = len(str(n_obs - 1))
     obs = pd.DataFrame(index=pd.Index([f"cell_{i:0{width}d}" for i in range(n_obs)]))
     batch = _equal_groups(rng, n_obs, n_batches)
-    obs["batch"] = pd.Categorical.from_codes(batch, _numbered("batch", n_batches))
+    obs["batch"] = pd.Categorical.from_codes(batch, numbered("batch", n_batches))
     shared = rng.standard_normal((n_obs, n_shared))
     if n_clusters is not None:
         label = _equal_groups(rng, n_obs, n_clusters)
-        obs["label"] = pd.Categorical.from_codes(label, _numbered("label", n_clusters))
+        obs["label"] = pd.Categorical.from_codes(label, numbered("label", n_clusters))
         centers = rng.standard_normal((n_clusters, n_shared))
         centers = (centers - centers.mean(0)) / centers.std(0)
         shared = np.sqrt(cluster_share) * centers[label] + np.sqrt(1 - cluster_share) * shared
@@ -144,7 +144,7 @@ def factor_views(
         modalities[view.name] = adata = _simulate(stream, view, shared, batch, shift, batch_effect)
         adata.obs_names = obs.index
         if n_batches > 1:
-            adata.varm["batch_shift"] = pd.DataFrame(shift, adata.var_names, _numbered("batch", n_batches))
+            adata.varm["batch_shift"] = pd.DataFrame(shift, adata.var_names, numbered("batch", n_batches))
     mdata = build_mudata(modalities, obs=obs)
     mdata.obsm["shared"] = shared
     mdata.uns["simulation"] = {"likelihood": {view.name: view.likelihood for view in views}}
@@ -180,7 +180,7 @@ def _simulate(
         blocks.append(_draw(rng, view, eta, size[rows, None] * scale))
     x = np.vstack(blocks) if view.likelihood == "gaussian" else sp.vstack(blocks, format="csr")
 
-    adata = AnnData(x, var=pd.DataFrame({"offset": offset}, index=_numbered(view.name, n_features)))
+    adata = AnnData(x, var=pd.DataFrame({"offset": offset}, index=numbered(view.name, n_features)))
     adata.varm["loadings"] = loadings
     if view.n_private:
         adata.obsm["private"] = private
@@ -217,13 +217,13 @@ def _views(n_features: Any, n_private: Any, likelihood: Any, noise: Any, depth: 
     names = list(n_features)
     if len(names) < 2:
         raise ValueError(f"Expected `n_features` of at least two modalities, found {len(names)}.")
-    likelihoods = _per_modality(likelihood, names, "likelihood")
+    likelihoods = per_modality(likelihood, names, "likelihood")
     for name, value in likelihoods.items():
         check_choice(value, LIKELIHOODS, f"likelihood of modality {name!r}")
     if noise is None:
         noise = {name: DEFAULT_NOISE[value] for name, value in likelihoods.items()}
-    noises, depths = _per_modality(noise, names, "noise"), _per_modality(depth, names, "depth")
-    privates = _per_modality(n_private, names, "n_private")
+    noises, depths = per_modality(noise, names, "noise"), per_modality(depth, names, "depth")
+    privates = per_modality(n_private, names, "n_private")
     for name in names:
         check_positive(n_features[name], f"n_features[{name!r}]")
         check_positive(privates[name], f"n_private[{name!r}]", allow_zero=True)
@@ -232,18 +232,5 @@ def _views(n_features: Any, n_private: Any, likelihood: Any, noise: Any, depth: 
     return [_View(m, n_features[m], privates[m], likelihoods[m], noises[m], depths[m]) for m in names]
 
 
-def _per_modality(value: T | Mapping[str, T], names: list[str], what: str) -> dict[str, T]:
-    if not isinstance(value, Mapping):
-        return dict.fromkeys(names, value)
-    check_keys(value, names, f"`{what}` by modality")
-    check_keys(names, list(value), f"`{what}` by modality")
-    return dict(value)
-
-
 def _equal_groups(rng: np.random.Generator, n: int, n_groups: int) -> NDArray[np.int64]:
     return rng.permutation(n) % n_groups
-
-
-def _numbered(stem: str, n: int) -> list[str]:
-    width = len(str(n - 1))
-    return [f"{stem}_{i:0{width}d}" for i in range(n)]

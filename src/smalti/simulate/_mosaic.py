@@ -12,6 +12,8 @@ from smalti._mudata import rebuild_mudata
 from smalti._validate import check_in_range, check_keys, check_unique, shorten
 from smalti.data import presence, row_maps
 
+from ._common import round_robin
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -88,7 +90,7 @@ def mosaic(
     order = np.random.default_rng(random_state).permutation(np.flatnonzero(before.all(1)))
     loses = order[round(paired * len(order)) :][::-1]
     keep = before.copy()
-    keep[loses] = kept[_round_robin(len(loses), list(patterns.values()), "patterns")]
+    keep[loses] = kept[round_robin(len(loses), list(patterns.values()), "patterns")]
     return drop(mdata, keep)
 
 
@@ -125,7 +127,7 @@ def diagonal(
     for i, has in enumerate(distinct):
         cells = rng.permutation(np.flatnonzero(group.ravel() == i))
         what = f"proportions of {shorten(np.array(names)[has].tolist())}"
-        choice = np.flatnonzero(has)[_round_robin(len(cells), weight[has], what)]
+        choice = np.flatnonzero(has)[round_robin(len(cells), weight[has], what)]
         keep[cells, choice] = True
     return drop(mdata, keep)
 
@@ -179,7 +181,7 @@ def indirect(
         raise ValueError(f"Expected {len(links)} numbers in `proportions`, one per link, found {len(weights)}.")
     keep = np.zeros_like(before)
     order = np.random.default_rng(random_state).permutation(mdata.n_obs)
-    keep[order] = links[_round_robin(mdata.n_obs, weights, "proportions")]
+    keep[order] = links[round_robin(mdata.n_obs, weights, "proportions")]
     return drop(mdata, keep)
 
 
@@ -202,13 +204,3 @@ def _as_pattern(mdata: MuData, pattern: ArrayLike | pd.DataFrame) -> NDArray[np.
             f"{array.dtype} of shape {array.shape}."
         )
     return array
-
-
-def _round_robin(n: int, weights: Sequence[float] | NDArray[np.float64], what: str) -> NDArray[np.int64]:
-    """Deal ``n`` items to groups in turns, so that every start of the sequence has nearly the right proportions."""
-    weight = np.asarray(weights, dtype=float)
-    if not np.isfinite(weight).all() or (weight < 0).any() or weight.sum() == 0:
-        raise ValueError(f"Expected `{what}` to be numbers >= 0, not all zero, found {shorten(weight.tolist())}.")
-    groups = np.flatnonzero(weight)
-    due = (np.arange(n)[:, None] + 0.5) / weight[groups]
-    return groups[np.argsort(due.ravel(), kind="stable")[:n] % len(groups)]
