@@ -1,11 +1,23 @@
-"""Pictures of a mosaic, of training and of latents."""
+"""Pictures of a mosaic, of training, of latents and of predicted labels."""
 
 from __future__ import annotations
 
+from ._calibration import calibration
+from ._confusion import confusion
 from ._coordinates import umap_coordinates
 from ._history import history
 from ._latent import latent
+from ._learning_curve import learning_curve
 from ._mosaic import mosaic
 from ._overview import overview
 
-__all__ = ["history", "latent", "mosaic", "overview", "umap_coordinates"]
+__all__ = [
+    "calibration",
+    "confusion",
+    "history",
+    "latent",
+    "learning_curve",
+    "mosaic",
+    "overview",
+    "umap_coordinates",
+]
