@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._alignment import AlignmentEncoder
+from ._attention import ChannelTransformer, Stream, TransformerBlock, Wiring
 from ._decoder import Decoder, MeanLink
 from ._discriminator import Discriminator
 from ._encoder import Gaussian, GaussianEncoder
@@ -11,6 +12,16 @@ from ._inputs import ByModality, CountsInput, DenseInput
 from ._mlp import MLP, Activation, Block, Norm
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
+from ._tokens import (
+    ColumnTokens,
+    LogNormalised,
+    PatchTokens,
+    TokenKind,
+    Tokens,
+    VectorToken,
+    activation_bytes,
+    make_tokens,
+)
 
 __all__ = [
     "MLP",
@@ -18,6 +29,8 @@ __all__ = [
     "AlignmentEncoder",
     "Block",
     "ByModality",
+    "ChannelTransformer",
+    "ColumnTokens",
     "CountsInput",
     "Decoder",
     "DenseInput",
@@ -26,12 +39,22 @@ __all__ = [
     "Fusion",
     "Gaussian",
     "GaussianEncoder",
+    "LogNormalised",
     "MeanLink",
     "Norm",
+    "PatchTokens",
     "ProjectionKind",
     "SparseLinear",
     "SparseRows",
+    "Stream",
+    "TokenKind",
+    "Tokens",
+    "TransformerBlock",
+    "VectorToken",
+    "Wiring",
+    "activation_bytes",
     "fuse",
+    "make_tokens",
     "masked_mean",
     "product_of_experts",
     "sparse_matmul",

@@ -1,0 +1,272 @@
+"""Transformer blocks, and attention inside modalities and from fusion channels that follows what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from smalti._validate import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+Wiring = Literal["pre_norm", "reference"]
+"""``"pre_norm"``: two norms, residuals around them. ``"reference"``: that of the authors' code of MCA, one norm shared
+by both parts, residuals from the normalised stream."""
+SMALL = 0.02
+"""Standard deviation of learned tokens at the start: what they read soon outweighs what they are."""
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return scaled dot-product attention, heads side by side.
+
+    Parameters
+    ----------
+    q, k, v
+        ``(B, heads, T, width / heads)``.
+    mask
+        Boolean, broadcastable to ``(B, heads, T_q, T_k)``, true where a query may look. Every query needs a key.
+
+    Returns
+    -------
+    ``(B, T_q, width)``.
+    """
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+
+
+def split_heads(x: Tensor, n_heads: int) -> Tensor:
+    """Return ``(B, T, width)`` as ``(B, heads, T, width / heads)``."""
+    return x.reshape(*x.shape[:2], n_heads, x.shape[2] // n_heads).transpose(1, 2)
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a gated feed-forward part (GEGLU), without biases.
+
+    The block does not attend by itself: the caller takes queries, keys and values of a stream (:meth:`project`),
+    decides who looks at whom, and hands back what was read (:meth:`finish`).
+
+    Parameters
+    ----------
+    width
+        Width of tokens.
+    n_heads
+        Attention heads; must divide the width.
+    dropout_rate
+        Share of units dropped at the end of both parts.
+    wiring
+        Where norms and residuals are.
+    """
+
+    def __init__(self, width: int, n_heads: int, *, dropout_rate: float = 0.0, wiring: Wiring = "pre_norm") -> None:
+        super().__init__()
+        self.n_heads, self.wiring = n_heads, check_choice(wiring, ("pre_norm", "reference"), "wiring")
+        inner = int(width * 4 * 2 / 3)
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.second_norm = nn.LayerNorm(width, bias=False) if wiring == "pre_norm" else self.norm
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.widen = nn.Linear(width, 2 * inner, bias=False)
+        self.narrow = nn.Linear(inner, width, bias=False)
+        self.dropout = nn.Dropout(dropout_rate)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the residual of a stream ``(B, T, width)`` and its queries, keys and values, with heads."""
+        h = self.norm(x)
+        q, k, v = self.qkv(h).chunk(3, dim=2)
+        residual = x if self.wiring == "pre_norm" else h
+        return residual, split_heads(q, self.n_heads), split_heads(k, self.n_heads), split_heads(v, self.n_heads)
+
+    def finish(self, residual: Tensor, read: Tensor) -> Tensor:
+        """Return the stream after attention that read ``(B, T, width)``, and after the feed-forward part."""
+        x = residual + self.dropout(self.out(read))
+        h = self.second_norm(x)
+        value, gate = self.widen(h).chunk(2, dim=2)
+        return (x if self.wiring == "pre_norm" else h) + self.dropout(self.narrow(F.gelu(gate) * value))
+
+
+class Stream(NamedTuple):
+    """What the tokens of one modality offer: keys and values of every layer, and the pooled embedding."""
+
+    keys: list[Tensor]
+    """``(n, heads, T, width / heads)`` per layer, ``n`` cells that have the modality."""
+    values: list[Tensor]
+    """The same shape."""
+    mask: Tensor | None
+    """``(n, T)`` bool, tokens with something measured; ``None`` if all are."""
+    pooled: Tensor
+    """``(n, width)``."""
+
+
+class ChannelTransformer(nn.Module):
+    r"""Transformer over modalities and fusion channels with modal channel attention :cite:p:`Bjorgaard2024`.
+
+    Tokens of a modality look at tokens of the same modality. Fusion tokens of channel :math:`c`, a set of modalities,
+    look at those of the modalities in :math:`c` that are present and at each other. Instead of masking one matrix of
+    all tokens, each modality attends to itself for the cells that have it, and fusion tokens attend to keys and
+    values that the modalities computed anyway, one call per presence pattern. Results are those of the masked matrix.
+
+    Parameters
+    ----------
+    n_modalities
+        Number of modalities ``M``.
+    channels
+        Positions of modalities, a tuple per channel.
+    width
+        Width of tokens and embeddings.
+    n_layers, n_heads
+        Depth and heads; heads must divide the width.
+    n_fusion
+        Fusion tokens per channel.
+    dropout_rate
+        Share of units dropped at the end of attention and feed-forward parts.
+    wiring
+        Where norms and residuals are; ``"reference"`` also starts learned tokens at unit variance.
+    """
+
+    membership: Tensor
+
+    def __init__(
+        self,
+        n_modalities: int,
+        channels: Sequence[tuple[int, ...]],
+        width: int,
+        *,
+        n_layers: int = 3,
+        n_heads: int = 4,
+        n_fusion: int = 4,
+        dropout_rate: float = 0.0,
+        wiring: Wiring = "pre_norm",
+    ) -> None:
+        super().__init__()
+        self.n_modalities, self.channels, self.width = n_modalities, tuple(channels), width
+        self.n_heads, self.n_fusion = n_heads, n_fusion
+        membership = torch.zeros(len(self.channels), n_modalities, dtype=torch.bool)
+        for row, channel in enumerate(self.channels):
+            membership[row, list(channel)] = True
+        self.register_buffer("membership", membership, persistent=False)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, n_heads, dropout_rate=dropout_rate, wiring=wiring) for _ in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(width, bias=False)
+        std = SMALL if wiring == "pre_norm" else 1.0
+        self.fusion = nn.Parameter(torch.randn(len(self.channels), n_fusion, width) * std)
+        self.queries = nn.Parameter(torch.randn(n_modalities + len(self.channels), width) * std)
+        self.pool_q = nn.Linear(width, width, bias=False)
+        self.pool_kv = nn.Linear(width, 2 * width, bias=False)
+        self.pool_out = nn.Linear(width, width, bias=False)
+
+    def encode(self, position: int, tokens: Tensor, mask: Tensor | None = None) -> Stream:
+        """Run the tokens of one modality, ``(n, T, width)``, of the cells that have it.
+
+        Parameters
+        ----------
+        position
+            Position of the modality.
+        tokens
+            Its tokens.
+        mask
+            ``(n, T)`` bool, tokens with something measured.
+        """
+        if mask is not None:  # a cell whose panel measured nothing keeps one token: attention over nothing is undefined
+            mask = mask | (~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))
+        x, keys, values = tokens, [], []
+        for block in self._blocks():
+            residual, q, k, v = block.project(x)
+            x = block.finish(residual, attend(q, k, v, None if mask is None else mask[:, None, None]))
+            keys.append(k)
+            values.append(v)
+        return Stream(keys, values, mask, self._pool(x, self.queries[position].expand(x.shape[0], -1), mask))
+
+    def pooled(self, streams: Sequence[Stream | None], where: Tensor) -> Tensor:
+        """Return the embedding of every modality, ``(B, M, width)``; zero where a cell does not have it."""
+        out = self.queries.new_zeros(*where.shape, self.width)
+        for m, stream in enumerate(streams):
+            if stream is not None:
+                rows = torch.nonzero(where[:, m]).ravel()
+                out = out.index_put((rows, torch.full_like(rows, m)), stream.pooled.to(out.dtype))
+        return out
+
+    def fuse(
+        self,
+        streams: Sequence[Stream | None],
+        where: Tensor,
+        use: Tensor | None = None,
+        channels: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Return the embedding of every channel, ``(B, C, width)``; zero where a cell has none of its modalities.
+
+        Parameters
+        ----------
+        streams
+            One per modality, ``None`` for those that the batch does not have.
+        where
+            ``(B, M)`` bool, cells of the streams, in order.
+        use
+            ``(B, M)`` bool, modalities to look at, among those in ``where``; all of them by default.
+        channels
+            Channels to compute; all by default. Channels do not depend on each other.
+        """
+        use = where if use is None else use
+        chosen = torch.arange(len(self.channels), device=use.device)
+        chosen = chosen if channels is None else chosen[list(channels)]
+        row = torch.cumsum(where, 0) - 1
+        code = use.long() @ (1 << torch.arange(self.n_modalities, device=use.device))
+        out = self.queries.new_zeros(use.shape[0], len(chosen), self.width)
+        out = out + 0.0 * (self.fusion.sum() + self.queries.sum())  # every process knows every parameter
+        for pattern in torch.unique(code).tolist():
+            here = [m for m in range(self.n_modalities) if pattern >> m & 1]
+            live = torch.nonzero(self.membership[chosen][:, here].any(1)).ravel()
+            if len(live) == 0:
+                continue
+            cells = torch.nonzero(code == pattern).ravel()
+            found = self._fuse_pattern(streams, {m: row[cells, m] for m in here}, chosen[live], len(cells))
+            out = out.index_put((cells[:, None], live[None]), found.to(out.dtype))
+        return out
+
+    def _fuse_pattern(
+        self, streams: Sequence[Stream | None], rows: dict[int, Tensor], channels: Tensor, n: int
+    ) -> Tensor:
+        """Fuse ``n`` cells that have the same modalities, at ``rows`` of their streams; ``(n, C, width)``."""
+        parts = [(cast("Stream", streams[m]), at) for m, at in rows.items()]
+        mask = self._mask(channels, rows, parts)
+        x = self.fusion[channels].flatten(0, 1).expand(n, -1, -1)
+        for layer, block in enumerate(self._blocks()):
+            residual, q, k, v = block.project(x)
+            k = torch.cat([k, *(stream.keys[layer][at] for stream, at in parts)], dim=2)
+            v = torch.cat([v, *(stream.values[layer][at] for stream, at in parts)], dim=2)
+            x = block.finish(residual, attend(q, k, v, mask))
+        x = x.reshape(n * len(channels), self.n_fusion, self.width)
+        queries = self.queries[self.n_modalities + channels].repeat(n, 1)
+        return self._pool(x, queries).reshape(n, len(channels), self.width)
+
+    def _mask(self, channels: Tensor, rows: dict[int, Tensor], parts: Sequence[tuple[Stream, Tensor]]) -> Tensor | None:
+        """Return who may look at whom, fusion tokens first among the keys; ``None`` if all may look at all."""
+        device = channels.device
+        owner = torch.arange(len(channels), device=device).repeat_interleave(self.n_fusion)
+        sizes = torch.tensor([stream.keys[0].shape[2] for stream, _ in parts], device=device)
+        sees = self.membership[channels][:, list(rows)].repeat_interleave(sizes, dim=1)[owner]
+        mask = torch.cat([owner[:, None] == owner[None], sees], dim=1)
+        if any(stream.mask is not None for stream, _ in parts):
+            n = len(parts[0][1])
+            tokens = [
+                mask.new_ones(n, int(size)) if stream.mask is None else stream.mask[at]
+                for (stream, at), size in zip(parts, sizes, strict=True)
+            ]
+            measured = torch.cat([mask.new_ones(n, len(owner)), *tokens], dim=1)
+            return (mask & measured[:, None])[:, None]
+        return None if bool(mask.all()) else mask
+
+    def _pool(self, x: Tensor, queries: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Read ``(n, T, width)`` with a learned query per row, ``(n, width)``; its residual is the query."""
+        k, v = self.pool_kv(self.norm(x)).chunk(2, dim=2)
+        q, k, v = (split_heads(part, self.n_heads) for part in (self.pool_q(queries)[:, None], k, v))
+        read = attend(q, k, v, None if mask is None else mask[:, None, None])
+        return queries + cast("Tensor", self.pool_out(read[:, 0]))
+
+    def _blocks(self) -> list[TransformerBlock]:
+        return [cast("TransformerBlock", block) for block in self.blocks]
