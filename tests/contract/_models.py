@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smalti.model import CLUE, CLUEOptions, LossWeights
+from smalti.model import CLUE, MCA, CLUEOptions, LossWeights, MCAOptions, MCAWeights
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -104,6 +104,42 @@ MODELS = [
         terms=TERMS,
         needs_pairs=False,
         unpaired_kwargs={},
+    ),
+]
+
+MCA_OPTIONS = MCAOptions(
+    n_latent=16, n_layers=2, n_heads=2, n_fusion=2, n_tokens=4, n_hidden=16, n_features_per_step=16
+)
+MCA_ROWS = ("unimodal_fusion", "unimodal_unimodal", "channel_root", "unimodal_channel")
+
+mca = ModelSpec(
+    name="mca",
+    cls=MCA,
+    kwargs={"options": MCA_OPTIONS},
+    terms=MCA_ROWS,
+    needs_pairs=True,
+    unpaired_kwargs={"weights": MCAWeights(unimodal_unimodal=0)},
+)
+
+MODELS += [
+    mca,
+    replace(mca, name="mca-mma", kwargs={"options": MCA_OPTIONS, "variant": "mma"}, terms=MCA_ROWS[:2]),
+    replace(
+        mca,
+        name="mca-decoders",
+        kwargs={
+            "options": replace(
+                MCA_OPTIONS, tokens={"a": "patches", "b": "vector", "c": "columns"}, modality_dropout=0.3
+            ),
+            "weights": MCAWeights(reconstruction=0.1),
+        },
+        modalities={
+            "a": {"likelihood": "zinb", "encoder_input": "counts"},
+            "b": {"likelihood": "poisson", "encoder_input": "counts"},
+            "c": {"likelihood": "gaussian", "encoder_input": "counts"},
+        },
+        terms=(*MCA_ROWS, "reconstruction", "nll_a", "nll_b", "nll_c"),
+        unpaired_kwargs={"weights": MCAWeights(unimodal_unimodal=0, reconstruction=0.1)},
     ),
 ]
 

@@ -1,0 +1,295 @@
+"""MCA for users."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from smalti._validate import check_choice, shorten
+from smalti.model.base import (
+    FittedInputs,
+    MosaicModel,
+    MosaicSizes,
+    RetrievalMixin,
+    TranslationMixin,
+    check_memory,
+    target_log_library,
+)
+
+from ._module import MCAModule
+from ._options import resolve_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from smalti.model.base import Library
+    from smalti.nn import TokenKind
+    from smalti.train import MosaicSplitter
+
+    from ._options import MCAOptions, MCAWeights, Variant
+
+Channel = Literal["root", "observed"] | str | Collection[str]
+"""The channel of all modalities; the one of what each cell has; or one given by its modalities."""
+
+
+class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
+    r"""Fusion embeddings that survive missing modalities, by modal channel attention :cite:p:`Bjorgaard2024`.
+
+    A transformer reads each modality :math:`m` of a cell by itself, which gives a *unimodal* embedding :math:`u_m` that
+    nothing else can change. For sets of modalities :math:`c` it has *channels*: fusion tokens that read the modalities
+    of :math:`c` that were measured, and give :math:`f_c`. The channel of all modalities is the *root*. Training pulls
+    embeddings of one cell together and pushes those of other cells apart,
+
+    .. math::
+
+        \lambda_1 \overline{\ell(u_m, f_\mathrm{root})} + \lambda_2 \overline{\ell(u_m, u_{m'})}
+        + \lambda_3 \overline{\ell(f_\mathrm{root}, f_c)} + \lambda_4 \overline{\ell(u_m, f_c)}
+        + \lambda_r L_\mathrm{reconstruction}
+
+    with the symmetric InfoNCE loss :math:`\ell`, bars for means over the terms of a row, and weights in
+    :class:`~smalti.model.MCAWeights`. All embeddings lie in one space: any can be compared with any other by cosine.
+
+    Parameters
+    ----------
+    adata
+        MuData registered by :meth:`setup_mudata`.
+    registry
+        Registry of a stored model, instead of data; ``load`` fills it in.
+    variant
+        ``"mca"``, or ``"mma"`` for a single fusion channel that sees everything :cite:p:`Recasens2023`.
+    n_latent
+        Width of tokens and embeddings.
+    n_layers, n_heads, dropout_rate
+        Of the transformer.
+    tokens
+        What the tokens of a modality are, see :class:`~smalti.model.MCAOptions`.
+    n_components
+        Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells.
+    options
+        Everything else about the architecture.
+    weights
+        Weights of the loss terms.
+    random_state
+        Seed of initial weights, splits, batches and dropout.
+    sizes
+        Sizes of a stored model; ``load`` fills them in.
+
+    Notes
+    -----
+    Different from the authors' code: embeddings have unit length in training, too; cells without a modality are no
+    negatives in its terms; rows of terms weigh the same; the root channel is the full set by definition; attention is
+    computed per modality and presence pattern instead of with one masked matrix of all tokens; blocks are pre-norm; and
+    there may be decoders.
+
+    Examples
+    --------
+    >>> mdata = smalti.datasets.pbmc_mosaic()
+    >>> smalti.model.MCA.setup_mudata(mdata, batch_key="batch")
+    >>> model = smalti.model.MCA(mdata)
+    >>> model.train(max_epochs=2, progress=False)
+    >>> model.get_latent_representation().shape
+    (1600, 128)
+    """
+
+    _module_cls = MCAModule
+    default_batch_size = 128
+    default_steps = 1500
+
+    def __init__(
+        self,
+        adata: MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        variant: Variant = "mca",
+        n_latent: int | None = None,
+        n_layers: int | None = None,
+        n_heads: int | None = None,
+        dropout_rate: float | None = None,
+        tokens: TokenKind | dict[str, TokenKind] | None = None,
+        n_components: int | None = None,
+        options: MCAOptions | dict[str, Any] | None = None,
+        weights: MCAWeights | dict[str, Any] | None = None,
+        random_state: int = 0,
+        sizes: MosaicSizes | None = None,
+    ) -> None:
+        super().__init__(adata, registry)
+        self.variant, self.random_state = check_choice(variant, ("mca", "mma"), "variant"), random_state
+        given: dict[str, Any] = {
+            "n_latent": n_latent,
+            "n_layers": n_layers,
+            "n_heads": n_heads,
+            "dropout_rate": dropout_rate,
+        }
+        given |= {"tokens": tokens, "n_components": n_components}
+        self.options, self.weights = resolve_options(options, weights, self.modalities, **given)
+        self.config_ = {
+            "variant": variant,
+            "options": self.options.to_dict(),
+            "weights": asdict(self.weights),
+            "random_state": random_state,
+        }
+        fitted = None
+        if sizes is None:
+            if self.adata is None:
+                raise ValueError("A model without data needs `sizes`: use `MCA.load`.")
+            fitted = FittedInputs(self.adata_manager, n_components=self.options.n_components, random_state=random_state)
+            sizes = fitted.sizes(n_labels=len(self.label_categories))
+        self.sizes_ = sizes
+        with torch.random.fork_rng():
+            torch.manual_seed(random_state)
+            self.module = MCAModule(sizes, variant, self.options, self.weights)
+        if fitted is not None:
+            self.module.initialise(fitted.load_into(self.module.inputs))
+        counts = ", ".join(f"{name} {self.module.tokens[name].n_tokens}" for name in self.modalities)
+        self._model_summary_string = (
+            f"{variant}, embedding {self.options.n_latent}, channels {len(self.module.channels)}, tokens {counts}"
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    # ------------------------------------------------------------------ training
+
+    def plan_defaults(self) -> dict[str, Any]:
+        """Return the plan: the peak of the learning rate is reached after 5 % of a full training."""
+        return {"lr": 5e-4, "n_steps_warmup": 75, "gradient_clip": 2.0}
+
+    def _check_trainable(self) -> None:
+        super()._check_trainable()
+        paired = {name for pair in self.sizes_.pairs for name in pair}
+        alone = [name for name in self.modalities if name not in paired]
+        if self.weights.unimodal_unimodal > 0 and alone:
+            raise ValueError(
+                f"Modalities are matched by cells that have two, but no cell of {shorten(alone)} has another one. "
+                "Leave these modalities out, use a model for unpaired data, or switch the term off: "
+                "`MCA(mdata, weights=MCAWeights(unimodal_unimodal=0))`; they then stay unmatched."
+            )
+
+    def _before_training(self, splitter: MosaicSplitter) -> None:
+        check_memory(
+            {name: self.module.tokens[name].n_tokens for name in self.modalities},
+            len(self.module.channels) * self.options.n_fusion,
+            width=self.options.n_latent,
+            n_layers=self.options.n_layers,
+            batch_size=splitter.batch_size,
+        )
+
+    # ---------------------------------------------------------------- embeddings
+
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        channel: Channel = "root",
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the fusion embedding of every cell, in the order of ``mdata.obs_names``.
+
+        Parameters
+        ----------
+        mdata
+            Data, those of training by default. It may lack modalities.
+        modality
+            Let the channel read this modality alone; cells without it get NaN. By default it reads all that it can. The
+            modality's own embedding is that of :meth:`get_unimodal_embeddings`.
+        indices
+            Positions or a boolean mask; all cells by default.
+        channel
+            ``"root"``: the channel of all modalities. ``"observed"``: the channel of exactly those that the cell has,
+            the unimodal embedding if that is one, and the root if there is no such channel. Names: the channel of these
+            modalities; one name is the unimodal embedding. Cells that have none of them get NaN.
+        batch_size
+            Cells per batch.
+
+        Returns
+        -------
+        ``(n, n_latent)``, of unit length by default; compare by cosine.
+
+        Raises
+        ------
+        ValueError
+            If a modality or channel does not exist, the channel does not read ``modality``, or no cell has it.
+        """
+        if modality is not None:
+            self.check_modality(modality)
+            self.with_modality(mdata, modality, indices)
+        names = self._check_channel(channel, modality)
+        parts = [
+            self.module.embed(tensors, names, modality).cpu().numpy()
+            for tensors in self.iterate(mdata, indices, batch_size)
+        ]
+        return np.concatenate(parts)
+
+    def get_unimodal_embeddings(
+        self,
+        mdata: MuData | None = None,
+        *,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        batch_size: int | None = None,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the embedding of each modality by itself, ``(n, n_latent)`` by name, NaN where it was not measured.
+
+        What else was measured of a cell does not change it.
+
+        Parameters
+        ----------
+        mdata, indices, batch_size
+            As in :meth:`get_latent_representation`.
+        """
+        parts: list[NDArray[np.float32]] = []
+        for tensors in self.iterate(mdata, indices, batch_size):
+            streams, where = self.module.encode(tensors)
+            found = self.module.place(self.module.transformer.pooled(streams, where))
+            parts.append(torch.where(where[:, :, None], found, torch.nan).cpu().numpy())
+        return dict(zip(self.modalities, np.concatenate(parts).transpose(1, 0, 2), strict=True))
+
+    def _check_channel(self, channel: Channel, modality: str | None) -> tuple[str, ...] | str:
+        """Return one of the two words, or the modalities of a channel that exists and reads ``modality``."""
+        if isinstance(channel, str) and channel in ("root", "observed"):
+            return channel
+        names = (channel,) if isinstance(channel, str) else tuple(channel)
+        for name in names:
+            check_choice(name, ("root", "observed", *self.modalities), "channel")
+        if len(set(names)) != 1 and self.module.channel(names) is None:
+            sizes = sorted({len(c) for c in self.module.channels})
+            raise ValueError(
+                f"The model has no channel of {shorten(names) or 'nothing'}, only channels of {shorten(sizes)} "
+                "modalities. Use 'root', or a model with other `cardinalities`."
+            )
+        if modality is not None and modality not in names:
+            raise ValueError(f"The channel of {shorten(names)} does not read {modality!r}. Use `channel='root'`.")
+        return names
+
+    # --------------------------------------------------------------- translation
+
+    def _expected(
+        self,
+        tensors: dict[str, Any],
+        source: str | None,
+        target: str,
+        library: Library,
+        batch: int | None,
+        features: NDArray[np.int64] | None,
+    ) -> torch.Tensor:
+        module = self.module
+        if module.decoders is None:
+            raise ValueError(
+                "The model has no decoders, so it cannot translate. Train one with a reconstruction term: "
+                "`MCA(mdata, weights=MCAWeights(reconstruction=0.1))`."
+            )
+        z = module.embed(tensors, "root", source)
+        own = module.inputs.batch(tensors)
+        codes = own if batch is None else torch.full_like(own, batch)
+        at = None if features is None else torch.from_numpy(features).to(own.device)
+        log_library = None
+        if module.inputs.uses_library(target):
+            log_library = target_log_library(module.inputs, tensors, source, target, library)
+        heads, scale = module.decode(z, target, codes, log_library, at)
+        return module.families[target].mean(heads, scale.expand(heads.shape[1:]))

@@ -1,0 +1,182 @@
+"""Options of MCA, with the source of every default."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from smalti._validate import check_choice, check_count, check_in_range, check_keys, check_positive
+from smalti.nn import TokenKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from smalti.losses import Negatives
+    from smalti.nn import Wiring
+
+Variant = Literal["mca", "mma"]
+"""``"mca"``: a fusion channel per set of modalities; ``"mma"``: a single one that sees all of them."""
+MAX_FREE_MODALITIES = 5
+"""Modalities up to which every cardinality is taken by default; channels double with each further one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCAWeights:
+    """Weights of the loss terms. A row is the mean over its terms, so that long rows do not outweigh short ones.
+
+    The authors' code averages over terms instead, which is what weights in proportion to the number of terms of each
+    row do: 4, 6, 10 and 40 for four modalities and all cardinalities.
+    """
+
+    unimodal_fusion: float = 1.0
+    """Embedding of each modality against the root channel."""
+    unimodal_unimodal: float = 1.0
+    """Embeddings of two modalities of a cell against each other."""
+    channel_root: float = 1.0
+    """Every channel against the root. Without effect in variant ``"mma"``, which has no other channel."""
+    unimodal_channel: float = 1.0
+    """Embedding of each modality against every channel but the root. Without effect in variant ``"mma"``."""
+    reconstruction: float = 0.0
+    """Decoding of every modality of a cell from the root channel over a random part of them. Not in the paper; above 0
+    the model has decoders, and ``translate`` works."""
+    modality: dict[str, float] = field(default_factory=dict)
+    """Relative weight of the reconstruction of each modality, 1 if not named; normalised to mean 1."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name != "modality":
+                check_positive(value, f"weights.{name}", allow_zero=True)
+        for name, value in self.modality.items():
+            check_positive(value, f"weights.modality[{name!r}]")
+        if self.unimodal_fusion + self.reconstruction + self.channel_root == 0:
+            raise ValueError(
+                "Expected a term that trains the root channel, found `unimodal_fusion`, `channel_root` and "
+                "`reconstruction` at weight 0. Give one of them a weight."
+            )
+
+    def rows(self, variant: Variant) -> dict[str, float]:
+        """Return the weights above 0 of the contrastive rows that the variant has."""
+        names = ["unimodal_fusion", "unimodal_unimodal"]
+        names += ["channel_root", "unimodal_channel"] if variant == "mca" else []
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCAOptions:
+    """Architecture of MCA beyond the few arguments of its constructor. The paper's values are for larger data."""
+
+    n_latent: int = 128
+    """Width of tokens and embeddings. Paper: 512."""
+    n_layers: int = 3
+    """Transformer blocks. Paper: 5."""
+    n_heads: int = 4
+    """Attention heads. Paper: 8."""
+    n_fusion: int = 4
+    """Fusion tokens per channel. Paper: 8. Variant ``"mma"`` has one channel; for a comparison at equal size give it as
+    many tokens as all channels of ``"mca"`` have together."""
+    dropout_rate: float = 0.1
+    """Dropout at the end of attention and feed-forward parts. Paper: 0."""
+    input_dropout: float = 0.1
+    """Share of the columns of encoder inputs that training drops."""
+    modality_dropout: float = 0.0
+    """Share of measured modalities that training hides from the model; a cell always keeps one. Not in the paper."""
+    tokens: TokenKind | dict[str, TokenKind] = "patches"
+    """What the tokens of a modality are, for all or by name: ``"patches"``, a token per group of columns of the encoder
+    input; ``"columns"``, one per column (paper; one per feature with ``encoder_input="scaled"`` or ``"counts"``);
+    ``"vector"``, a single one."""
+    n_tokens: int = 16
+    """Groups of ``"patches"``; fewer if there are fewer columns."""
+    cardinalities: tuple[int, ...] | Literal["all"] | None = None
+    """Numbers of modalities of a channel; the root channel, all modalities, always exists. By default 2, 3, ... for up
+    to five modalities, and 2 beyond. ``"all"``: 2, 3, ... for any number. Paper: 2, 3, 4 of four."""
+    complete_channels: bool = False
+    """Whether loss terms of a channel need all its modalities instead of one."""
+    normalize: bool = True
+    """Whether embeddings have unit length. The authors' code compares them by dot products in training, and by cosine
+    afterwards."""
+    negatives: Negatives = "paired"
+    """Whom a cell is told apart from: the other cells for which a term is defined, or all that have the embedding."""
+    wiring: Wiring = "pre_norm"
+    """Norms and residuals of the blocks; ``"reference"`` is that of the authors' code."""
+    n_hidden: int = 128
+    """Width of the hidden layer of decoders."""
+    n_features_per_step: int | None = 512
+    """Features of each modality decoded per training step, drawn at random (unbiased); ``None`` for all."""
+    n_components: int | None = None
+    """Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_latent", "n_layers", "n_heads", "n_fusion", "n_tokens", "n_hidden"):
+            check_count(getattr(self, name), name)
+        for name in ("dropout_rate", "input_dropout", "modality_dropout"):
+            check_in_range(getattr(self, name), 0, 0.95, name)
+        for kind in self.tokens.values() if isinstance(self.tokens, dict) else [self.tokens]:
+            check_choice(kind, get_args(TokenKind), "tokens")
+        check_choice(self.negatives, ("paired", "all"), "negatives")
+        check_choice(self.wiring, ("pre_norm", "reference"), "wiring")
+        if self.n_latent % self.n_heads:
+            raise ValueError(
+                f"Expected `n_latent` to be a multiple of `n_heads`, found {self.n_latent} and {self.n_heads}."
+            )
+        if self.n_features_per_step is not None:
+            check_count(self.n_features_per_step, "n_features_per_step")
+        if isinstance(self.cardinalities, list):  # as JSON stores it
+            object.__setattr__(self, "cardinalities", tuple(self.cardinalities))
+
+    def tokens_of(self, modality: str) -> TokenKind:
+        """Return the kind of tokens of a modality."""
+        return self.tokens.get(modality, "patches") if isinstance(self.tokens, dict) else self.tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as a plain dictionary."""
+        return asdict(self)
+
+
+def make_channels(
+    n: int, variant: Variant, cardinalities: Sequence[int] | Literal["all"] | None
+) -> tuple[tuple[int, ...], ...]:
+    """Return the channels over ``n`` modalities as positions, the root (all of them) first.
+
+    Warns
+    -----
+    UserWarning
+        If there are many modalities and every cardinality was asked for.
+    """
+    root = tuple(range(n))
+    if variant == "mma":
+        return (root,)
+    if cardinalities is None:
+        cardinalities = range(2, n) if n <= MAX_FREE_MODALITIES else (2,)
+    elif isinstance(cardinalities, str):
+        check_choice(cardinalities, ("all",), "cardinalities")
+        cardinalities = range(2, n)
+    for k in cardinalities:
+        check_in_range(check_count(k, "cardinalities"), 2, n, "cardinalities")
+    sizes = sorted({k for k in cardinalities if k < n}, reverse=True)
+    channels = (root, *(c for k in sizes for c in combinations(range(n), k)))
+    if n > MAX_FREE_MODALITIES and len(sizes) == n - 2:
+        warnings.warn(
+            f"{n} modalities with all cardinalities make {len(channels)} channels, and the cost grows with them. "
+            f"`cardinalities=(2, {n})` makes {n * (n - 1) // 2 + 1}.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return channels
+
+
+def resolve_options(
+    options: MCAOptions | dict[str, Any] | None,
+    weights: MCAWeights | dict[str, Any] | None,
+    modalities: Sequence[str],
+    **changes: Any,
+) -> tuple[MCAOptions, MCAWeights]:
+    """Combine explicit objects and the constructor's own arguments (those not ``None`` win), and check names."""
+    options = MCAOptions(**options) if isinstance(options, dict) else options or MCAOptions()
+    weights = MCAWeights(**weights) if isinstance(weights, dict) else weights or MCAWeights()
+    options = replace(options, **{name: value for name, value in changes.items() if value is not None})
+    if isinstance(options.tokens, dict):
+        check_keys(options.tokens, modalities, "`options.tokens`")
+    check_keys(weights.modality, modalities, "`weights.modality`")
+    return options, weights
