@@ -5,6 +5,7 @@ from __future__ import annotations
 from smalti.metrics._calibration import brier_score, calibration_curve, expected_calibration_error, fit_temperature
 from smalti.metrics._classification import balanced_accuracy, class_recall, confusion
 from smalti.metrics._clustering import ClusterScores, ari, nmi, nmi_ari
+from smalti.metrics._geometry import alignment, uniformity
 from smalti.metrics._matching import Matching, argmax_match, matching_matrix, matching_score, soft_match
 from smalti.metrics._mixing import cell_type_asw, modality_decodability, modality_mixing, silhouette_mixing
 from smalti.metrics._retrieval import foscttm, match_ranks, median_rank, recall_at_k
@@ -14,6 +15,7 @@ from smalti.metrics._translation import translation_error, translation_summary
 __all__ = [
     "ClusterScores",
     "Matching",
+    "alignment",
     "argmax_match",
     "ari",
     "balanced_accuracy",
@@ -39,4 +41,5 @@ __all__ = [
     "soft_match",
     "translation_error",
     "translation_summary",
+    "uniformity",
 ]

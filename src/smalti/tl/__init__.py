@@ -7,6 +7,7 @@ from ._evaluate import Evaluation, evaluate
 from ._facts import ModalityDescription
 from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
+from ._linear_probe import ProbeResult, linear_probe
 from ._recommend import Recommendation
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "LinearCCAResult",
     "ModalityDescription",
     "MosaicDescription",
+    "ProbeResult",
     "Recommendation",
     "describe_mosaic",
     "evaluate",
     "label_report",
     "linear_cca",
+    "linear_probe",
 ]

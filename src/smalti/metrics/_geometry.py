@@ -1,0 +1,96 @@
+"""Geometry of embeddings on the sphere: are partners close, and is the sphere used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smalti._validate import check_count, check_positive
+from smalti.metrics._inputs import as_embedding, as_mask, as_pair, unit_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def alignment(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    alpha: float = 2.0,
+    x_mask: ArrayLike | None = None,
+    y_mask: ArrayLike | None = None,
+) -> float:
+    r"""Compute how far the two embeddings of a cell are apart on the unit sphere :cite:p:`Wang2020`.
+
+    .. math:: \frac1n \sum_i \left\| \frac{x_i}{\|x_i\|} - \frac{y_i}{\|y_i\|} \right\|^\alpha
+
+    Parameters
+    ----------
+    x, y
+        ``(n_cells, d)`` embeddings of the same cells, such as one modality and the fusion of all.
+    alpha
+        Power of the distance.
+    x_mask, y_mask
+        ``(n_cells,)`` boolean, True where the cell has an embedding. Cells that lack one (NaN allowed) do not count.
+
+    Returns
+    -------
+    In [0, 2 ** alpha], lower is better: 0 if partners coincide, 2 on average for random directions and ``alpha=2``. An
+    embedding that has collapsed to one point has 0, too: read it beside :func:`uniformity`.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, an embedding that is used is not finite, or no cell has both.
+    """
+    check_positive(alpha, "alpha")
+    x, y = as_pair(x, y, x_mask=x_mask, y_mask=y_mask)
+    both = as_mask(x_mask, len(x), "x_mask") & as_mask(y_mask, len(y), "y_mask")
+    if not both.any():
+        raise ValueError("Expected cells with both embeddings, found no cell that `x_mask` and `y_mask` share.")
+    gap = unit_rows(x[both].astype(np.float64)) - unit_rows(y[both].astype(np.float64))
+    return float(np.mean(np.linalg.norm(gap, axis=1) ** alpha))
+
+
+def uniformity(x: ArrayLike, *, t: float = 2.0, mask: ArrayLike | None = None, chunk_size: int = 1024) -> float:
+    r"""Compute how evenly embeddings fill the unit sphere :cite:p:`Wang2020`.
+
+    .. math:: \ln \frac{2}{n (n - 1)} \sum_{i < j} e^{-t \| \hat x_i - \hat x_j \|^2}, \qquad \hat x = x / \|x\|
+
+    All pairs are taken, in tiles; the full matrix of distances is never held.
+
+    Parameters
+    ----------
+    x
+        ``(n_cells, d)`` embeddings.
+    t
+        Sharpness of the kernel.
+    mask
+        ``(n_cells,)`` boolean, True where the cell has an embedding. Others (NaN allowed) do not count, which matters:
+        cells without any measurement would all lie at one point.
+    chunk_size
+        Rows of a tile.
+
+    Returns
+    -------
+    In [-4 t, 0], lower is better: 0 if all coincide, about -2 t for directions at random in many dimensions.
+
+    Raises
+    ------
+    ValueError
+        If an embedding that is used is not finite, or there are fewer than two.
+    """
+    check_positive(t, "t")
+    check_count(chunk_size, "chunk_size")
+    array = as_embedding(x, "x", mask=mask)
+    unit = unit_rows(array[as_mask(mask, len(array), "mask")].astype(np.float64))
+    n = len(unit)
+    if n < 2:
+        raise ValueError(f"Expected at least two embeddings, found {n}.")
+    norms, total = (unit**2).sum(axis=1), 0.0
+    for start in range(0, n, chunk_size):
+        rows = slice(start, start + chunk_size)
+        squared = np.maximum(norms[rows, None] + norms[None] - 2 * unit[rows] @ unit.T, 0.0)
+        total += float(np.exp(-t * squared).sum())
+    return float(np.log((total - n) / (n * (n - 1))))
