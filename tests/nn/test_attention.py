@@ -204,6 +204,20 @@ def test_attention_is_called_for_measured_tokens_only(monkeypatch):
     assert sum(entries) == 2 * (own + fusion) + pooling
 
 
+def test_a_skip_is_added_to_its_modality_and_its_mean_to_every_channel():
+    model, x = transformer(), tokens()
+    unimodal, fused = run(model, x)
+    skips = torch.randn(B, 3, D)
+    streams = [model.encode(m, x[m][PRESENT[:, m]], skip=skips[PRESENT[:, m], m]) for m in range(3)]
+    torch.testing.assert_close(model.pooled(streams, PRESENT), unimodal + skips * PRESENT[:, :, None])
+    found = model.fuse(streams, PRESENT)
+    for r in range(B):
+        for c, channel in enumerate(CHANNELS):
+            here = [m for m in channel if PRESENT[r, m]]
+            mean = skips[r, here].mean(0) if here else torch.zeros(D)
+            torch.testing.assert_close(found[r, c], fused[r, c] + mean, rtol=1e-4, atol=1e-5)
+
+
 def test_half_precision_stays_close():
     model, x = transformer(), tokens()
     expected = run(model, x)

@@ -14,6 +14,7 @@ from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
 from ._tokens import (
     ColumnTokens,
+    LinearSkip,
     LogNormalised,
     PatchTokens,
     TokenKind,
@@ -39,6 +40,7 @@ __all__ = [
     "Fusion",
     "Gaussian",
     "GaussianEncoder",
+    "LinearSkip",
     "LogNormalised",
     "MeanLink",
     "Norm",

@@ -99,7 +99,9 @@ class Stream(NamedTuple):
     mask: Tensor | None
     """``(n, T)`` bool, tokens with something measured; ``None`` if all are."""
     pooled: Tensor
-    """``(n, width)``."""
+    """``(n, width)``, the skip included."""
+    skip: Tensor | None = None
+    """``(n, width)``, what embeddings have from the modality past the transformer."""
 
 
 class ChannelTransformer(nn.Module):
@@ -159,8 +161,11 @@ class ChannelTransformer(nn.Module):
         self.pool_q = nn.Linear(width, width, bias=False)
         self.pool_kv = nn.Linear(width, 2 * width, bias=False)
         self.pool_out = nn.Linear(width, width, bias=False)
+        if wiring == "pre_norm":  # a skip that starts from a solution is not drowned
+            with torch.no_grad():
+                self.pool_out.weight.mul_(0.1)
 
-    def encode(self, position: int, tokens: Tensor, mask: Tensor | None = None) -> Stream:
+    def encode(self, position: int, tokens: Tensor, mask: Tensor | None = None, skip: Tensor | None = None) -> Stream:
         """Run the tokens of one modality, ``(n, T, width)``, of the cells that have it.
 
         Parameters
@@ -171,6 +176,8 @@ class ChannelTransformer(nn.Module):
             Its tokens.
         mask
             ``(n, T)`` bool, tokens with something measured.
+        skip
+            ``(n, width)``, added to the embedding; a channel gets the mean over those of its modalities.
         """
         if mask is not None:  # a cell whose panel measured nothing keeps one token: attention over nothing is undefined
             mask = mask | (~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))
@@ -180,7 +187,8 @@ class ChannelTransformer(nn.Module):
             x = block.finish(residual, attend(q, k, v, None if mask is None else mask[:, None, None]))
             keys.append(k)
             values.append(v)
-        return Stream(keys, values, mask, self._pool(x, self.queries[position].expand(x.shape[0], -1), mask))
+        pooled = self._pool(x, self.queries[position].expand(x.shape[0], -1), mask)
+        return Stream(keys, values, mask, pooled if skip is None else pooled + skip, skip)
 
     def pooled(self, streams: Sequence[Stream | None], where: Tensor) -> Tensor:
         """Return the embedding of every modality, ``(B, M, width)``; zero where a cell does not have it."""
@@ -242,7 +250,12 @@ class ChannelTransformer(nn.Module):
             x = block.finish(residual, attend(q, k, v, mask))
         x = x.reshape(n * len(channels), self.n_fusion, self.width)
         queries = self.queries[self.n_modalities + channels].repeat(n, 1)
-        return self._pool(x, queries).reshape(n, len(channels), self.width)
+        out = self._pool(x, queries).reshape(n, len(channels), self.width)
+        member = self.membership[channels][:, list(rows)].to(out.dtype)
+        for share, (stream, at) in zip((member / member.sum(1, keepdim=True)).T, parts, strict=True):
+            if stream.skip is not None:
+                out = out + share[:, None] * stream.skip[at][:, None]
+        return out
 
     def _mask(self, channels: Tensor, rows: dict[int, Tensor], parts: Sequence[tuple[Stream, Tensor]]) -> Tensor | None:
         """Return who may look at whom, fusion tokens first among the keys; ``None`` if all may look at all."""

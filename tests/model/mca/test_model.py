@@ -11,7 +11,7 @@ from _mca import build_mca, fit_mca, options
 from smalti import simulate
 from smalti._mudata import no_pull
 from smalti.data import Modality, presence
-from smalti.metrics import recall_at_k
+from smalti.metrics import foscttm, recall_at_k
 from smalti.model import MCAWeights
 from smalti.model.base import _memory
 
@@ -228,6 +228,17 @@ def held_out_recall(*, shuffled: bool) -> tuple[float, float]:
     x = model.get_unimodal_embeddings(query)["a"]
     y = model.get_latent_representation(query, channel=("b", "c"))
     return recall_at_k(x, y, k=10, metric="cosine", direction="x_to_y")[10], 0.1
+
+
+def test_training_starts_from_linear_cca_so_that_pairs_are_near_from_the_first_step():
+    mdata = simulate.factor_views(400, n_features=(40, 30), n_shared=5, n_private=2, random_state=0)
+    found = {}
+    for skip in (True, False):
+        plan = {"plan_kwargs": {"lr": 1e-7}, "max_epochs": 1}
+        model = fit_mca(mdata, options=options(skip=skip), train=plan)
+        found[skip] = foscttm(*model.get_unimodal_embeddings().values(), metric="cosine")
+    assert found[True] < 0.1
+    assert found[False] > 0.3
 
 
 @pytest.mark.slow

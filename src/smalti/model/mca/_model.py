@@ -18,6 +18,7 @@ from smalti.model.base import (
     TranslationMixin,
     check_memory,
     target_log_library,
+    warm_start,
 )
 
 from ._module import MCAModule
@@ -85,8 +86,8 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
     -----
     Different from the authors' code: embeddings have unit length in training, too; cells without a modality are no
     negatives in its terms; rows of terms weigh the same; the root channel is the full set by definition; attention is
-    computed per modality and presence pattern instead of with one masked matrix of all tokens; blocks are pre-norm; and
-    there may be decoders.
+    computed per modality and presence pattern instead of with one masked matrix of all tokens; blocks are pre-norm; a
+    linear map that starts from linear CCA goes past the transformer; and there may be decoders.
 
     Examples
     --------
@@ -157,7 +158,7 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
 
     def plan_defaults(self) -> dict[str, Any]:
         """Return the plan: the peak of the learning rate is reached after 5 % of a full training."""
-        return {"lr": 5e-4, "n_steps_warmup": 75, "gradient_clip": 2.0}
+        return {"lr": 1e-3, "n_steps_warmup": 75, "gradient_clip": 2.0}
 
     def _check_trainable(self) -> None:
         super()._check_trainable()
@@ -178,6 +179,8 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
             n_layers=self.options.n_layers,
             batch_size=splitter.batch_size,
         )
+        if not self.is_trained_ and self.module.skips is not None:
+            warm_start(self, splitter.train_idx, self.module.inputs, self.module.skips)
 
     # ---------------------------------------------------------------- embeddings
 

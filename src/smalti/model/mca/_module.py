@@ -13,7 +13,7 @@ from torch import nn
 from smalti.data import COUNT_LIKELIHOODS, INDEX
 from smalti.losses import FAMILIES
 from smalti.model.base import MosaicInputs
-from smalti.nn import ByModality, ChannelTransformer, Decoder, LogNormalised, SparseRows, make_tokens
+from smalti.nn import ByModality, ChannelTransformer, Decoder, LinearSkip, LogNormalised, SparseRows, make_tokens
 
 from ._loss import mca_loss
 from ._options import make_channels
@@ -51,24 +51,21 @@ class MCAModule(BaseModuleClass):
         self.names = list(sizes.modalities)
         self.channels = make_channels(len(self.names), variant, options.cardinalities)
         self.inputs = MosaicInputs(sizes)
-        raw = {name: size.likelihood in COUNT_LIKELIHOODS for name, size in sizes.modalities.items()}
-        kinds = {name: size.input_kind for name, size in sizes.modalities.items()}
-        widths = {
-            name: size.n_features if kinds[name] == "counts" else self.inputs.width(name)
-            for name, size in sizes.modalities.items()
-        }
-        self.inputs.layers = ByModality(  # tokens are the first layer, so the values themselves are handed on
-            {
-                name: LogNormalised(counts=raw[name]) if kinds[name] == "counts" else self.inputs.layers[name]
-                for name in self.names
-            }
-        )
+        layers = {name: self.inputs.layers[name] for name in self.names}
+        widths = {name: self.inputs.width(name) for name in self.names}
+        for name, size in sizes.modalities.items():
+            if size.input_kind == "counts":  # tokens are the first layer, so the values themselves are handed on
+                layers[name], widths[name] = LogNormalised(counts=size.likelihood in COUNT_LIKELIHOODS), size.n_features
+        self.inputs.layers = ByModality(layers)
         self.tokens = ByModality(
             {
                 name: make_tokens(options.tokens_of(name), widths[name], options.n_latent, n_tokens=options.n_tokens)
                 for name in self.names
             }
         )
+        self.skips: ByModality[LinearSkip] | None = None
+        if options.skip:
+            self.skips = ByModality({name: LinearSkip(widths[name], options.n_latent) for name in self.names})
         self.input_dropout = nn.Dropout(options.input_dropout)
         self.transformer = ChannelTransformer(
             len(self.names),
@@ -142,11 +139,11 @@ class MCAModule(BaseModuleClass):
                 x = x.map_values(self.input_dropout(x.values))
             else:
                 x = self.input_dropout(x)
-            tokens, mask = self.tokens[name](x), self._token_mask(tensors, name, present[name])
+            skip = None if self.skips is None else self.skips[name](x)
+            parts = [self.tokens[name](x), self._token_mask(tensors, name, present[name]), skip]
             if keep is not None:
-                kept = where[there[:, i], i]
-                tokens, mask = tokens[kept], None if mask is None else mask[kept]
-            streams[i] = self.transformer.encode(i, tokens, mask)
+                parts = [None if part is None else part[where[there[:, i], i]] for part in parts]
+            streams[i] = self.transformer.encode(i, *parts)
         return streams, where
 
     def presence(self, tensors: dict[str, Any]) -> Tensor:

@@ -91,6 +91,10 @@ class MCAOptions:
     cardinalities: tuple[int, ...] | Literal["all"] | None = None
     """Numbers of modalities of a channel; the root channel, all modalities, always exists. By default 2, 3, ... for up
     to five modalities, and 2 beyond. ``"all"``: 2, 3, ... for any number. Paper: 2, 3, 4 of four."""
+    skip: bool = True
+    """Whether embeddings also have a linear map of the encoder input, which starts from linear CCA on the paired
+    training cells; a channel has the mean over its modalities. Not in the paper. On 1,200 cells of planted linear
+    factors in three views, FOSCTTM after 400 steps is 0.056 without and 0.023 with it (one seed)."""
     complete_channels: bool = False
     """Whether loss terms of a channel need all its modalities instead of one."""
     normalize: bool = True
