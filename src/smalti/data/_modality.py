@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 Likelihood = Literal["nb", "zinb", "poisson", "bernoulli", "gaussian", "nb_mixture"]
 """Distribution of the values of a modality given the latent."""
 
-EncoderInput = Literal["lsi", "pca", "clr", "counts"]
+EncoderInput = Literal["lsi", "pca", "clr", "scaled", "counts"]
 """Named encoder inputs; any other string is a key of the modality's ``.obsm``."""
 
 COUNT_LIKELIHOODS = ("nb", "zinb", "poisson", "bernoulli", "nb_mixture")
@@ -50,8 +50,9 @@ class Modality:
     """Layer that holds the values; ``None`` is ``.X``."""
     encoder_input: str | None = None
     """What the encoder sees: ``"lsi"``, ``"pca"`` or ``"clr"`` (components of a transform that is fitted on the data
-    given to the model and stored with it), ``"counts"`` (the values themselves, ``log1p`` for counts), or a key of
-    ``.obsm``."""
+    given to the model and stored with it), ``"scaled"`` (every feature in standard deviations, of log-normalised counts
+    or of reals; for panels of up to a few thousand features), ``"counts"`` (the values themselves, ``log1p`` for
+    counts), or a key of ``.obsm``."""
     feature_mask: str | None = None
     """Key of ``.varm`` with a boolean table, one column per batch: which features the batch's panel measured.
     Unmeasured ones leave loss and encoder."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from .base import MosaicModel, Translation
 from .clue import CLUE, CLUEOptions, LossWeights
 from .mca import MCA, MCAOptions, MCAWeights
+from .modis import MODIS, MODISOptions, MODISWeights
 
 __all__ = [
     "CLUE",
     "MCA",
+    "MODIS",
     "CLUEOptions",
     "LossWeights",
     "MCAOptions",
     "MCAWeights",
+    "MODISOptions",
+    "MODISWeights",
     "MosaicModel",
     "Translation",
 ]

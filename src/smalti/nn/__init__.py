@@ -5,10 +5,10 @@ from __future__ import annotations
 from ._alignment import AlignmentEncoder
 from ._attention import ChannelTransformer, Stream, TransformerBlock, Wiring
 from ._decoder import Decoder, MeanLink
-from ._discriminator import Discriminator
-from ._encoder import Gaussian, GaussianEncoder
+from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
+from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
-from ._inputs import ByModality, CountsInput, DenseInput
+from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._mlp import MLP, Activation, Block, Norm
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
@@ -40,12 +40,16 @@ __all__ = [
     "Fusion",
     "Gaussian",
     "GaussianEncoder",
+    "JudgedLatent",
     "LinearSkip",
     "LogNormalised",
     "MeanLink",
     "Norm",
     "PatchTokens",
     "ProjectionKind",
+    "ScaledInput",
+    "SharedDiscriminator",
+    "SkipEncoder",
     "SparseLinear",
     "SparseRows",
     "Stream",

@@ -11,6 +11,8 @@ from torch import nn
 from ._mlp import MLP, Activation, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 MeanLink = Literal["log", "softmax"]
@@ -40,6 +42,8 @@ class Decoder(nn.Module):
         Rows of the per-feature scale parameter: 1, or the number of batches.
     mean_link
         Meaning of the first head.
+    skip
+        Whether the first head also has a linear map of the latent itself, which learns what is linear in a few steps.
     n_hidden, n_layers, norm, activation, dropout_rate, norm_first
         As in :class:`~smalti.nn.MLP`.
     """
@@ -53,7 +57,8 @@ class Decoder(nn.Module):
         n_cov: int = 0,
         n_scales: int = 1,
         mean_link: MeanLink = "log",
-        n_hidden: int = 128,
+        skip: bool = False,
+        n_hidden: int | Sequence[int] = 128,
         n_layers: int = 1,
         norm: Norm = "layer",
         activation: Activation = "gelu",
@@ -72,8 +77,12 @@ class Decoder(nn.Module):
             dropout_rate=dropout_rate,
             norm_first=norm_first,
         )
-        bound = n_hidden**-0.5
-        self.weight = nn.Parameter(torch.empty(n_heads, n_features, n_hidden).uniform_(-bound, bound) * 0.5)
+        bound = self.body.n_out**-0.5
+        self.weight = nn.Parameter(torch.empty(n_heads, n_features, self.body.n_out).uniform_(-bound, bound) * 0.5)
+        self.skip_weight = None
+        if skip:
+            bound = n_latent**-0.5
+            self.skip_weight = nn.Parameter(torch.empty(n_features, n_latent).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(n_heads, n_features))
         self.cov_weight = nn.Parameter(torch.zeros(n_heads, n_features, n_cov)) if n_cov else None
         self.log_scale = nn.Parameter(torch.zeros(n_scales, n_features))
@@ -108,6 +117,10 @@ class Decoder(nn.Module):
         if cov_weight is not None and cov is not None:
             hidden, weight = torch.cat([hidden, cov], dim=1), torch.cat([weight, cov_weight], dim=2)
         heads = torch.stack([F.linear(hidden, w, b) for w, b in zip(weight, bias, strict=True)])
+        if self.skip_weight is not None:
+            skip_weight: Tensor = self.skip_weight
+            linear = F.linear(z, skip_weight if features is None else skip_weight[features])
+            heads = torch.cat([heads[:1] + linear, heads[1:]])
         if self.mean_link == "softmax":
             logits = heads[0] if mask is None else heads[0].masked_fill(~mask, -1e9)
             heads = torch.cat([torch.log_softmax(logits, dim=1)[None], heads[1:]])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ._mlp import MLP
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Sequence
 
 
 class Discriminator(nn.Module):
@@ -50,3 +52,39 @@ class Discriminator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Map ``(B, n_in)`` to ``(B, n_classes)`` logits."""
         return self.net(z)
+
+
+class JudgedLatent(NamedTuple):
+    """What :class:`SharedDiscriminator` says of latents."""
+
+    modality: Tensor
+    """``(B, M)`` logits."""
+    label: Tensor
+    """``(B, K)`` logits; ``K`` may be 0."""
+    hidden: Tensor
+    """``(B, width)``, the last hidden layer."""
+
+
+class SharedDiscriminator(nn.Module):
+    """One trunk that sees latents of all modalities, with a head for the modality and one for the class (MODIS).
+
+    Parameters
+    ----------
+    n_latent
+        Width of the latent.
+    n_modalities, n_labels
+        Numbers of logits; either may be 0.
+    widths
+        Hidden layers, LeakyReLU(0.2) after each, no norm; published: (1024, 512, 256).
+    """
+
+    def __init__(self, n_latent: int, n_modalities: int, n_labels: int, *, widths: Sequence[int] = (256, 128)) -> None:
+        super().__init__()
+        self.trunk = MLP(n_latent, widths, norm="none", activation="leaky_relu")
+        self.modality_head = nn.Linear(self.trunk.n_out, n_modalities)
+        self.label_head = nn.Linear(self.trunk.n_out, n_labels)
+
+    def forward(self, z: Tensor) -> JudgedLatent:
+        """Judge latents ``(B, n_latent)``."""
+        hidden = self.trunk(z)
+        return JudgedLatent(self.modality_head(hidden), self.label_head(hidden), hidden)

@@ -11,6 +11,8 @@ from torch import nn
 from ._mlp import MLP, Activation, Norm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 SCALE_FLOOR = 1e-4
@@ -86,3 +88,59 @@ class GaussianEncoder(nn.Module):
         mean = torch.cat([head(h) for head, h in zip(self.mean_heads, hidden, strict=True)], dim=1)
         raw = torch.cat([head(h) for head, h in zip(self.scale_heads, hidden, strict=True)], dim=1)
         return Gaussian(mean, F.softplus(raw) + SCALE_FLOOR)
+
+
+class SkipEncoder(nn.Module):
+    r"""Gaussian encoder of one latent, hidden layers of any widths beside a linear map of the input.
+
+    .. math:: \mu = A\, h(x) + W x, \qquad \sigma = \mathrm{softplus}(B\, h(x)) + 10^{-4}
+
+    Parameters
+    ----------
+    n_in
+        Width of the input.
+    n_latent
+        Width of the latent.
+    widths
+        Widths of hidden layers.
+    n_bottleneck
+        Width of a last layer without norm and activation (MODIS); none by default.
+    skip
+        Whether there is the linear map :math:`W`. Without it a network needs many times as many steps to reconstruct
+        what a principal component analysis does.
+    input_dropout, dropout_rate
+        Share of inputs and hidden units dropped in training.
+    norm, activation
+        As in :class:`~smalti.nn.MLP`.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_latent: int,
+        widths: Sequence[int],
+        *,
+        n_bottleneck: int | None = None,
+        skip: bool = True,
+        input_dropout: float = 0.0,
+        dropout_rate: float = 0.0,
+        norm: Norm = "layer",
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.body = MLP(n_in, widths, norm=norm, activation=activation, dropout_rate=dropout_rate)
+        width = self.body.n_out
+        self.bottleneck = nn.Linear(width, n_bottleneck) if n_bottleneck else nn.Identity()
+        width = n_bottleneck or width
+        self.mean_head, self.scale_head = nn.Linear(width, n_latent), nn.Linear(width, n_latent)
+        self.skip = nn.Linear(n_in, n_latent, bias=False) if skip else None
+
+    def forward(self, x: Tensor) -> Gaussian:
+        """Map ``(B, n_in)`` to the distribution of the latent, ``(B, n_latent)``."""
+        x = self.input_dropout(x)
+        hidden = self.bottleneck(self.body(x))
+        mean = self.mean_head(hidden)
+        if self.skip is not None:
+            mean = mean + self.skip(x)
+        return Gaussian(mean, F.softplus(self.scale_head(hidden)) + SCALE_FLOOR)

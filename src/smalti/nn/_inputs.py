@@ -96,3 +96,63 @@ class DenseInput(nn.Module):
         """Map ``(B, n_in)`` and batch codes (-1 for an average batch) to ``(B, n_in)``."""
         last = self.centre.shape[0] - 1
         return (x - self.centre[torch.where(batch < 0, last, batch)]) * self.scale
+
+
+class ScaledInput(nn.Module):
+    r"""Every feature itself, in standard deviations from the mean of its batch; no gradient.
+
+    Counts are first normalised by their sum :math:`N`, :math:`\log(1 + 10^4 x / N)`. Features that a batch did not
+    measure are zero. Suits panels of up to a few thousand features; only minibatches are ever dense.
+
+    Parameters
+    ----------
+    n_features
+        Number of features ``G``.
+    n_batch
+        Number of batches.
+    log
+        Whether values are counts.
+    masked
+        Whether batches differ in what they measured; if not, no mask is stored.
+
+    Attributes
+    ----------
+    centre
+        ``(n_batch + 1, G)`` means; the last row serves cells of unknown batch.
+    scale
+        ``(G,)`` inverse standard deviations, 0 for constant features.
+    feature_mask
+        ``(n_batch + 1, G)`` bool, only if ``masked``.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    feature_mask: Tensor
+
+    def __init__(self, n_features: int, n_batch: int, *, log: bool, masked: bool = False) -> None:
+        super().__init__()
+        self.log, self.masked = log, masked
+        self.register_buffer("centre", torch.zeros(n_batch + 1, n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        if masked:
+            self.register_buffer("feature_mask", torch.ones(n_batch + 1, n_features, dtype=torch.bool))
+
+    @torch.no_grad()
+    def normalised(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
+        """Return the values before standardisation, ``(B, G)``, zeros where not measured."""
+        x = x.to_dense(self.scale.shape[0]) if isinstance(x, SparseRows) else x.to(self.centre.dtype)
+        if self.masked:
+            x = torch.where(self.feature_mask[self._row(batch)], x, 0.0)
+        if self.log:
+            x = torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8))
+        return x
+
+    @torch.no_grad()
+    def forward(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
+        """Map ``B`` rows and batch codes (-1 for unknown) to ``(B, G)``."""
+        row = self._row(batch)
+        z = (self.normalised(x, batch) - self.centre[row]) * self.scale
+        return torch.where(self.feature_mask[row], z, 0.0) if self.masked else z
+
+    def _row(self, batch: Tensor) -> Tensor:
+        return torch.where(batch < 0, self.centre.shape[0] - 1, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 Norm = Literal["layer", "batch", "none"]
@@ -84,9 +87,9 @@ class MLP(nn.Module):
     n_in
         Width of the input.
     n_hidden
-        Width of every hidden layer, and of the output.
+        Width of every hidden layer, and of the output; or one width per layer, the last being that of the output.
     n_layers
-        Number of hidden layers, at least 1.
+        Number of hidden layers, at least 1; left out where ``n_hidden`` says it.
     n_cov
         Width of the covariates given to each layer; 0 for none.
     norm, activation, dropout_rate, norm_first
@@ -96,8 +99,8 @@ class MLP(nn.Module):
     def __init__(
         self,
         n_in: int,
-        n_hidden: int,
-        n_layers: int,
+        n_hidden: int | Sequence[int],
+        n_layers: int = 1,
         *,
         n_cov: int = 0,
         norm: Norm = "layer",
@@ -107,17 +110,18 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.n_cov = n_cov
-        widths = [n_in] + [n_hidden] * (n_layers - 1)
+        hidden = [n_hidden] * n_layers if isinstance(n_hidden, int) else list(n_hidden)
+        self.n_out = hidden[-1] if hidden else n_in
         self.blocks = nn.ModuleList(
             Block(
                 width + n_cov,
-                n_hidden,
+                n_out,
                 norm=norm,
                 activation=activation,
                 dropout_rate=dropout_rate,
                 norm_first=norm_first,
             )
-            for width in widths
+            for width, n_out in pairwise([n_in, *hidden])
         )
 
     def forward(self, x: Tensor, cov: Tensor | None = None) -> Tensor:

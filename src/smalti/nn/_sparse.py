@@ -46,6 +46,12 @@ class SparseRows(NamedTuple):
         """Return the same pattern with other ``values``."""
         return SparseRows(self.indptr, self.indices, values)
 
+    def to_dense(self, n_cols: int) -> Tensor:
+        """Return ``(n_rows, n_cols)``; for minibatches only."""
+        out = self.values.new_zeros(self.n_rows, n_cols)
+        out[self.row_index(), self.indices] = self.values
+        return out
+
     def drop_empty(self, keep: Tensor) -> SparseRows:
         """Return only the rows where ``keep`` is true; the others must be empty.
 

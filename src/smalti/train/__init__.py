@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._balanced import BalancedBatchSampler
 from ._callbacks import RestoreBest, SeedEpochs, WriteCheckpoint
 from ._options import PlanOptions
 from ._plans import AdversarialPlan, MosaicPlan
@@ -9,6 +10,7 @@ from ._splitter import MosaicBatchSampler, MosaicSplitter
 
 __all__ = [
     "AdversarialPlan",
+    "BalancedBatchSampler",
     "MosaicBatchSampler",
     "MosaicPlan",
     "MosaicSplitter",

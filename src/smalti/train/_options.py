@@ -24,6 +24,10 @@ class PlanOptions:
     """``"cosine"`` falls to zero at the last epoch, which makes results insensitive to the length of training."""
     kl_warmup: float = 0.25
     """Share of all steps over which the weight of the divergence rises from 0 to 1."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Moments of AdamW; games are often played with (0.5, 0.999)."""
+    game_warmup: float = 0.0
+    """Share of all steps over which the encoders' part in a modality game rises from 0 to its weight."""
     gradient_clip: float | None = 10.0
     """Largest norm of the gradient; ``None`` for no limit."""
     optimizer: Literal["AdamW", "RMSprop"] = "AdamW"
@@ -39,8 +43,10 @@ class PlanOptions:
     def __post_init__(self) -> None:
         for name in ("lr", "weight_decay", "n_steps_warmup"):
             check_positive(getattr(self, name), name, allow_zero=True)
-        for name in ("kl_warmup", "burn_in"):
+        for name in ("kl_warmup", "burn_in", "game_warmup"):
             check_in_range(getattr(self, name), 0, 1, name)
+        for beta in self.betas:
+            check_in_range(beta, 0, 1, "betas")
         if self.gradient_clip is not None:
             check_positive(self.gradient_clip, "gradient_clip")
         if self.discriminator_lr is not None:

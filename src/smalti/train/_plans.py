@@ -51,8 +51,12 @@ class MosaicPlan(TrainingPlan):
     @property
     def kl_weight(self) -> torch.Tensor:
         """Weight of the divergence at this step, in ``[0, 1]``."""
-        ramp = self.options.kl_warmup * self.n_steps
-        return torch.tensor(min(1.0, self.step / ramp) if ramp > 0 else 1.0, device=self.device)
+        return torch.tensor(self.ramp(self.options.kl_warmup), device=self.device)
+
+    def ramp(self, share: float) -> float:
+        """Return how far this step is on a linear rise over a ``share`` of all steps, in ``[0, 1]``."""
+        length = share * self.n_steps
+        return min(1.0, self.step / length) if length > 0 else 1.0
 
     def lr_factor_at(self, step: int) -> float:
         """Return the learning rate at ``step`` as a share of its peak."""
@@ -66,7 +70,9 @@ class MosaicPlan(TrainingPlan):
         if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop(parameters, lr=self.lr)
         fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
+        return torch.optim.AdamW(
+            parameters, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused
+        )
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters of the first optimiser."""
@@ -164,7 +170,8 @@ def check_loss(output: LossOutput) -> None:
 class AdversarialPlan(MosaicPlan):
     """Plan with a second optimiser for the discriminator: its step first, then the networks', one each per batch.
 
-    The module must have ``discriminator``, ``discriminator_loss(tensors, inference_outputs)`` and ``noise_level``.
+    The module must have ``discriminator``, ``discriminator_loss(tensors, inference_outputs)``, ``noise_level`` (of the
+    burn-in) and ``game_ramp`` (share of the game's weight at this step).
 
     Parameters
     ----------
@@ -197,6 +204,7 @@ class AdversarialPlan(MosaicPlan):
         """Take the discriminator's steps, then one of the networks."""
         burn_in = self.options.burn_in * self.n_steps
         self.module.noise_level = max(1 - self.step / burn_in, 0.0) if burn_in > 0 else 0.0
+        self.module.game_ramp = self.ramp(self.options.game_warmup)
         generator, discriminator = self.optimizers()
         for _ in range(self.options.n_discriminator_steps):
             with torch.no_grad():

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from smalti._validate import check_in_range, check_positive, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -61,11 +61,11 @@ class MosaicBatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         return len(range(rank, self._usable(world), world))
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         rng = np.random.default_rng((self.seed, self.epoch))
         self.epoch += 1
         usable = self._usable(world)
@@ -89,7 +89,8 @@ def _draw(rng: np.random.Generator, cells: NDArray[np.int64], size: int, n_batch
     return np.concatenate(rows)[:n_batches]
 
 
-def _rank_and_world() -> tuple[int, int]:
+def rank_and_world() -> tuple[int, int]:
+    """Return the number of this process and how many there are; ``(0, 1)`` without distributed training."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
@@ -110,6 +111,12 @@ class MosaicSplitter(LightningDataModule):
         See :class:`MosaicBatchSampler`.
     validation_indices
         Positions of the cells to validate on, or a boolean mask, instead of a random share.
+    strata
+        ``(n_obs,)`` codes; a random split takes the same share of each. By default presence patterns. Of strata marked
+        by negative codes no cell is held out.
+    make_sampler
+        Function of the training cells that returns the sampler of batches (positions among them), instead of
+        :class:`MosaicBatchSampler`.
     seed
         Seed of split and batches.
     num_workers
@@ -124,6 +131,8 @@ class MosaicSplitter(LightningDataModule):
         batch_size: int = 256,
         paired_share: float = 0.5,
         validation_indices: Sequence[int] | NDArray[np.int64] | None = None,
+        strata: NDArray[np.int64] | None = None,
+        make_sampler: Callable[[NDArray[np.int64]], Any] | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -134,6 +143,7 @@ class MosaicSplitter(LightningDataModule):
         self.manager, self.batch_size, self.paired_share = manager, int(batch_size), paired_share
         self.seed, self.num_workers = seed, num_workers
         self.presence = manager.presence()
+        self.strata = self.presence @ (1 << np.arange(self.presence.shape[1])) if strata is None else strata
         self.val_idx = self._choose(train_size, validation_indices)
         held_out = np.zeros(len(self.presence), dtype=bool)
         held_out[self.val_idx] = True
@@ -142,8 +152,12 @@ class MosaicSplitter(LightningDataModule):
         if len(self.train_idx) == 0:
             raise ValueError("No cell is left for training: lower the validation share.")
         self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
-        paired = self.presence[self.train_idx].sum(axis=1) >= 2
-        self.sampler = MosaicBatchSampler(paired, self.batch_size, paired_share=paired_share, seed=seed)
+        self.sampler: Any
+        if make_sampler is None:
+            paired = self.presence[self.train_idx].sum(axis=1) >= 2
+            self.sampler = MosaicBatchSampler(paired, self.batch_size, paired_share=paired_share, seed=seed)
+        else:
+            self.sampler = make_sampler(self.train_idx)
 
     @property
     def n_validation_pairs(self) -> int:
@@ -162,10 +176,9 @@ class MosaicSplitter(LightningDataModule):
                 raise ValueError(f"`validation_indices` must lie in 0..{n - 1}, found {shorten(outside.tolist())}.")
             return chosen
         rng = np.random.default_rng(self.seed)
-        pattern = self.presence @ (1 << np.arange(self.presence.shape[1]))
-        parts = []
-        for value in np.unique(pattern):
-            cells = rng.permutation(np.flatnonzero(pattern == value))
+        parts = [np.empty(0, dtype=np.int64)]
+        for value in np.unique(self.strata[self.strata >= 0]):
+            cells = rng.permutation(np.flatnonzero(self.strata == value))
             parts.append(cells[: round((1 - train_size) * len(cells))])
         return np.sort(np.concatenate(parts))
 

@@ -21,7 +21,7 @@ def test_labels_are_predicted_for_every_cell_and_indexed_by_name(model):
     labels = model.predict()
     assert list(labels.index) == list(mdata.obs_names)
     assert set(labels) <= {"label_0", "label_1", "label_2"}
-    soft = model.predict(soft=True)
+    soft = model.predict_proba()
     assert list(soft.columns) == ["label_0", "label_1", "label_2"]
     np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-5)
     assert list(soft.idxmax(axis=1)) == list(labels)
@@ -29,14 +29,14 @@ def test_labels_are_predicted_for_every_cell_and_indexed_by_name(model):
 
 def test_a_modality_predicts_only_for_its_cells(model):
     here = presence(model.adata, ["b"])[:, 0]
-    labels, soft = model.predict(modality="b"), model.predict(modality="b", soft=True)
+    labels, soft = model.predict(modality="b"), model.predict_proba(modality="b")
     assert list(labels.notna()) == list(here)
     assert list(soft.notna().all(axis=1)) == list(here)
 
 
 def test_indices_choose_cells(model, rng):
     cells = rng.permutation(120)[:20]
-    whole, part = model.predict(soft=True), model.predict(indices=cells, soft=True)
+    whole, part = model.predict_proba(), model.predict_proba(indices=cells)
     assert list(part.index) == list(model.adata.obs_names[cells])
     np.testing.assert_allclose(part.to_numpy(), whole.iloc[cells].to_numpy(), atol=1e-5)
 

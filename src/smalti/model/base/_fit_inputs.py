@@ -11,9 +11,10 @@ from scvi import REGISTRY_KEYS
 
 from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, make_reader
 from smalti.losses import FAMILIES
-from smalti.nn import DenseInput, FrozenProjection
+from smalti.nn import DenseInput, FrozenProjection, ScaledInput
 from smalti.pp import choose_n_components, make_transform
 
+from ._moments import fit_scaled
 from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
 
 if TYPE_CHECKING:
@@ -60,14 +61,14 @@ class FittedInputs:
         self.batch = manager.codes()[REGISTRY_KEYS.BATCH_KEY]
         self.n_batch = int(manager.summary_stats["n_batch"])
         self.masks = {field.name: self._mask(field) for field in manager.modality_fields}
-        self.layers: dict[str, FrozenProjection | DenseInput | None] = {}
+        self.layers: dict[str, FrozenProjection | DenseInput | ScaledInput | None] = {}
         self.components: dict[str, NDArray[np.float32]] = {}
         for field in manager.modality_fields:
             self._fit_layer(field, n_components or MAX_COMPONENTS, random_state)
         if n_components is None and self.components:
             self._truncate(self._choose(random_state))
         for name, layer in self.layers.items():
-            if layer is not None:
+            if isinstance(layer, FrozenProjection | DenseInput):
                 spread = float(self.components[name].std(axis=0).max())
                 scale = INPUT_SPREAD / spread if spread > 0 else 1.0
                 layer.scale.mul_(scale)
@@ -107,6 +108,18 @@ class FittedInputs:
                     inputs.library_slope[a, b] = float(np.polyfit(x[both], y[both], 1)[0])
         return rates
 
+    def standards(self) -> dict[str, ScaledInput]:
+        """Return mean and standard deviation of every feature of the modalities with a Gaussian likelihood."""
+        return {
+            field.name: fit_scaled(
+                ScaledInput(int(field.get_field_data(self.manager.adata).shape[1]), 1, log=False),
+                field.get_field_data(self.manager.adata),
+                np.zeros(int((self.maps[field.name] >= 0).sum()), dtype=np.int64),
+            )
+            for field in self.manager.modality_fields
+            if field.spec.likelihood == "gaussian"
+        }
+
     # ------------------------------------------------------------------ parts
 
     def _mask(self, field: ModalityField) -> NDArray[np.bool_] | None:
@@ -132,6 +145,12 @@ class FittedInputs:
             self.layers[name] = None
             return
         adata = self.manager.adata.mod[name]
+        if source == "scaled":
+            counts = field.spec.likelihood in COUNT_LIKELIHOODS
+            mask = self.masks[name]
+            scaled = ScaledInput(adata.n_vars, self.n_batch, log=counts, masked=mask is not None)
+            self.layers[name] = fit_scaled(scaled, field.get_field_data(self.manager.adata), batch, mask)
+            return
         if source not in ENCODER_INPUTS:
             layer = DenseInput(int(np.asarray(adata.obsm[source]).shape[1]), self.n_batch)
             z = np.asarray(adata.obsm[source], dtype=np.float32)
@@ -176,6 +195,8 @@ class FittedInputs:
         config: dict[str, Any] = {"log": field.spec.likelihood in COUNT_LIKELIHOODS}
         if isinstance(layer, FrozenProjection):
             kind, config = "projection", dict(layer.config)
+        elif isinstance(layer, ScaledInput):
+            kind = "scaled"
         elif isinstance(layer, DenseInput):
             kind, config = "dense", {"n_in": int(layer.centre.shape[1])}
         return ModalitySize(

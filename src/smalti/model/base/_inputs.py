@@ -11,7 +11,7 @@ from torch import nn
 
 from smalti.data import INDEX, INPUT_PREFIX, PREFIX, PRESENT
 from smalti.losses import FAMILIES
-from smalti.nn import ByModality, CountsInput, DenseInput, FrozenProjection, SparseRows
+from smalti.nn import ByModality, CountsInput, DenseInput, FrozenProjection, ScaledInput, SparseRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -157,4 +157,6 @@ def _input_layer(size: ModalitySize, n_batch: int, n_embed: int) -> nn.Module:
         return FrozenProjection(**size.input_config)
     if size.input_kind == "counts":
         return CountsInput(size.n_features, n_embed, **size.input_config)
+    if size.input_kind == "scaled":
+        return ScaledInput(size.n_features, n_batch, masked=size.masked, **size.input_config)
     return DenseInput(n_batch=n_batch, **size.input_config)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ._mosaic_model import positions
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,28 +19,27 @@ if TYPE_CHECKING:
 
 
 class LabelMixin:
-    """``predict`` of every model with a label head."""
+    """``predict`` and ``predict_proba`` of every model with a label head."""
 
-    def predict(
+    def predict_proba(
         self,
         mdata: MuData | None = None,
         *,
         modality: str | None = None,
         indices: Sequence[int] | NDArray[Any] | None = None,
-        soft: bool = False,
-    ) -> pd.Series | pd.DataFrame:
-        """Predict labels with the label head.
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the probability of every label.
 
         Parameters
         ----------
-        mdata, indices, modality
+        mdata, indices, modality, batch_size
             As in :meth:`get_latent_representation`.
-        soft
-            Return probabilities, ``(n, n_labels)`` with rows that sum to 1, instead of the most probable label.
 
         Returns
         -------
-        Indexed by cell name; missing for cells without ``modality``.
+        ``(n, n_labels)`` in [0, 1], rows sum to 1; indexed by cell name in the order of ``mdata.obs_names``, one column
+        per label. Missing for cells without ``modality``.
 
         Raises
         ------
@@ -53,20 +54,50 @@ class LabelMixin:
             self.check_modality(modality)
             self.with_modality(mdata, modality, indices)
         parts = [
-            torch.softmax(self._label_logits(tensors, modality), dim=1).cpu().numpy()
-            for tensors in self.iterate(mdata, indices)
+            torch.softmax(self._label_logits(tensors, modality).float(), dim=1).cpu().numpy()
+            for tensors in self.iterate(mdata, indices, batch_size)
         ]
         data = self._validate_anndata(mdata)
-        names = data.obs_names if indices is None else data.obs_names[np.asarray(indices)]
-        table = pd.DataFrame(np.concatenate(parts), index=names, columns=self.label_categories)
-        return table if soft else _most_probable(table)
+        names = data.obs_names[positions(data, indices)]
+        return pd.DataFrame(np.concatenate(parts), index=names, columns=self._label_names())
+
+    def predict(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.Series:
+        """Return the most probable label of every cell.
+
+        Parameters
+        ----------
+        mdata, indices, modality, batch_size
+            As in :meth:`get_latent_representation`.
+
+        Returns
+        -------
+        ``(n,)``, indexed by cell name in the order of ``mdata.obs_names``; missing for cells without ``modality``.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`predict_proba`.
+        """
+        return most_probable(self.predict_proba(mdata, modality=modality, indices=indices, batch_size=batch_size))
+
+    def _label_names(self) -> list[str]:
+        """Return the names of the columns of :meth:`predict_proba`."""
+        return self.label_categories
 
     @abstractmethod
     def _label_logits(self, tensors: dict[str, Any], modality: str | None) -> torch.Tensor:
         """Return logits of one minibatch, ``(B, n_labels)``; NaN where the modality is absent."""
 
 
-def _most_probable(table: pd.DataFrame) -> pd.Series:
+def most_probable(table: pd.DataFrame) -> pd.Series:
+    """Return the column with the largest value of every row; missing where a row has missing values."""
     known = ~table.isna().any(axis=1)
     out = pd.Series(None, index=table.index, dtype=object)
     out[known] = table[known].idxmax(axis=1)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-InputKind = Literal["projection", "counts", "dense"]
-"""A fixed transform of the values, the values themselves, or given components."""
+InputKind = Literal["projection", "scaled", "counts", "dense"]
+"""A fixed transform of the values, standardised features, the values themselves, or given components."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,8 +27,9 @@ from smalti.train import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ class TrainingMixin:
             batch_size=batch_size,
             paired_share=paired_share,
             validation_indices=validation_indices,
+            strata=self.strata(),
+            make_sampler=self.make_sampler(batch_size),
             seed=self.random_state,
             num_workers=num_workers,
         )
@@ -162,6 +165,7 @@ class TrainingMixin:
             )
             try:
                 runner()
+                self._after_training()
             finally:  # the logger writes tables of objects
                 self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
 
@@ -179,6 +183,17 @@ class TrainingMixin:
     def part_monitors(self, splitter: MosaicSplitter) -> dict[str, tuple[str, ...]]:
         """Return parts of the network (beginnings of weight names) with a best epoch of their own, by monitor."""
         return {}
+
+    def strata(self) -> NDArray[np.int64] | None:
+        """Return a code per cell by which validation cells are drawn; by default presence patterns."""
+        return None
+
+    def make_sampler(self, batch_size: int) -> Callable[[NDArray[np.int64]], Any] | None:
+        """Return what makes the sampler of training batches, see :class:`~smalti.train.MosaicSplitter`."""
+        return None
+
+    def _after_training(self) -> None:
+        """Fit what depends on the trained network, such as the temperature of probabilities."""
 
     def suggested_steps(self, splitter: MosaicSplitter) -> int:
         """Return how many batches to train for when the user does not say."""

@@ -1,0 +1,101 @@
+"""How MODIS is trained: its plan, what is held out, what batches hold and what is learnt beside the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from smalti.model.base import MosaicModel, encoder_inputs, fit_temperatures
+from smalti.train import BalancedBatchSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from smalti.train import MosaicSplitter
+
+    from ._module import MODISModule
+    from ._options import MODISOptions
+
+MIN_PER_CLASS = 10
+"""Labelled samples of a class in a modality below which all of them are needed for training."""
+
+
+class MODISTraining(MosaicModel):
+    """Balanced batches, class frequencies, class references and calibration."""
+
+    preset: str
+    options: MODISOptions
+    module: MODISModule
+    random_state: int
+
+    def plan_defaults(self) -> dict[str, Any]:
+        """Return the plan of the preset: the paper uses Adam at 1e-4 without a schedule."""
+        if self.preset == "default":
+            return {"game_warmup": 0.1, "burn_in": 0.0}
+        return {
+            "lr": 1e-4,
+            "betas": (0.5, 0.999),
+            "weight_decay": 0.0,
+            "lr_schedule": "constant",
+            "n_steps_warmup": 0,
+            "kl_warmup": 0.0,
+            "burn_in": 0.0,
+            "gradient_clip": None,
+        }
+
+    def strata(self) -> NDArray[np.int64]:
+        """Hold out the same share of every pattern and class, and nothing of classes with few labelled samples."""
+        presence, labels = self.adata_manager.presence(), self._labels()
+        pattern = presence @ (1 << np.arange(presence.shape[1]))
+        code = pattern * (labels.max(initial=0) + 2) + labels + 1
+        for column in presence.T:
+            here = column & (labels >= 0)
+            few = np.bincount(labels[here], minlength=labels.max(initial=0) + 1) < MIN_PER_CLASS
+            code[here & few[np.maximum(labels, 0)]] = -1
+        return code
+
+    def make_sampler(self, batch_size: int) -> Callable[[NDArray[np.int64]], BalancedBatchSampler]:
+        """Return what draws as many samples of every modality, and labelled ones in each batch."""
+        presence, labels = self.adata_manager.presence(), self._labels()
+        return lambda cells: BalancedBatchSampler(
+            presence[cells],
+            labels[cells],
+            batch_size,
+            labelled_share=self.options.labelled_share,
+            balance=self.options.balance,
+            seed=self.random_state,
+        )
+
+    def _labels(self) -> NDArray[np.int64]:
+        codes = self.adata_manager.codes()["labels"]
+        return codes if self.sizes_.n_labels else np.full_like(codes, -1)
+
+    def _before_training(self, splitter: MosaicSplitter) -> None:
+        if self.sizes_.n_labels == 0:
+            return
+        labels, module = self._labels(), self.module
+        training = np.zeros(len(labels), dtype=bool)
+        training[splitter.train_idx] = True
+        for i, here in enumerate(splitter.presence.T):
+            known = labels[here & training]
+            count = np.bincount(known[known >= 0], minlength=module.n_labels).astype(np.float64)
+            if self.options.frequency == "labels" and count.any():
+                missing = (known < 0).any()  # unlabelled samples may be of any class
+                natural = (count + 0.5 * ((count > 0) | missing)) / (count + 0.5 * ((count > 0) | missing)).sum()
+                uniform = ((count > 0) | missing) / ((count > 0) | missing).sum()
+                share = self.options.labelled_share  # what batches are made of
+                mixed = (natural + share * uniform) / (1 + share)
+                module.frequency[i] = torch.from_numpy(mixed)
+        components, maps = encoder_inputs(self, module.inputs)
+        for name, reference in module.references.items():
+            cells = training & (maps[name] >= 0) if name in maps else np.zeros_like(training)
+            if cells.any():
+                reference.fit(components[name][maps[name][cells]], labels[cells])
+
+    def _after_training(self) -> None:
+        if self.sizes_.n_labels:
+            fit_temperatures(self, self._labels())
