@@ -31,8 +31,8 @@ ARMS = {
     "none": {"adversary": "none", "weights": {"alignment": 0.0}},
     "paper": {"preset": "paper-intersim"},
 }
-"""The default; another game; no alignment, as the published loss amounts to, in our networks; and in the published ones,
-with the published training (300 epochs of about 95 steps unless ``--epochs`` says otherwise)."""
+"""The default; another game; no alignment, as the published loss amounts to, in our networks; the same in the published
+ones, with the published training (300 epochs of about 95 steps unless ``--epochs`` says otherwise)."""
 
 
 def score(model: MODIS, train, test) -> dict[str, float]:

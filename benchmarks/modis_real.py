@@ -39,8 +39,11 @@ def sln(seed: int, adversary: str, args: argparse.Namespace) -> dict:
     labels: dict | int = N_LABELS
     if args.one_modality:  # every fourth type is labelled in one modality, every other fourth in the other one
         alone = {kind: list(mdata.mod)[(i // 2) % 2] for i, kind in enumerate(kinds) if i % 2}
+        count = {name: mod.obs["cell_type"].value_counts() for name, mod in mdata.mod.items()}
         labels = {
-            (kind, name): N_LABELS if alone.get(kind, name) == name else 0 for kind in kinds for name in mdata.mod
+            (kind, name): min(N_LABELS, int(count[name].get(kind, 0))) if alone.get(kind, name) == name else 0
+            for kind in kinds
+            for name in mdata.mod
         }
     train = simulate.degrade(mdata, labels=labels, labels_key="label", random_state=seed)
     MODIS.setup_mudata(train, labels_key="label")
