@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smalti.model import CLUE, MCA, CLUEOptions, LossWeights, MCAOptions, MCAWeights
+from smalti.model import CLUE, MCA, MODIS, CLUEOptions, LossWeights, MCAOptions, MCAWeights, MODISOptions, MODISWeights
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -25,10 +25,14 @@ class ModelSpec:
     """Arguments of ``train``."""
     modalities: dict[str, Any] | None = None
     """``modalities`` of ``setup_mudata`` for the mosaic of modalities a, b and c."""
+    setup_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Changes to the arguments of ``setup_mudata``."""
     terms: tuple[str, ...] = ()
     """Names of all loss terms; the history must have each of them, for training and validation."""
-    adversarial: tuple[str, float] | None = None
-    """Term that early stopping must not look at, and its weight."""
+    unmonitored: dict[str, float] = field(default_factory=dict)
+    """Weights of the terms that early stopping must not look at: what it sees is the loss without them."""
+    fitted_afterwards: tuple[str, ...] = ()
+    """Entries of the state that training leaves to what comes after it, such as calibration."""
     needs_pairs: bool = False
     """Whether training must be refused where no cell has two modalities."""
     unpaired_kwargs: dict[str, Any] | None = None
@@ -40,7 +44,7 @@ class ModelSpec:
         modalities = self.modalities
         if modalities is not None:
             modalities = {name: spec for name, spec in modalities.items() if name in mdata.mod}
-        self.cls.setup_mudata(mdata, **{"modalities": modalities, **keys, **changes})
+        self.cls.setup_mudata(mdata, **{"modalities": modalities, **keys, **self.setup_kwargs, **changes})
 
     def build(self, mdata: MuData, **changes: Any) -> MosaicModel:
         """Set up and construct."""
@@ -72,7 +76,7 @@ MODELS = [
         cls=CLUE,
         kwargs={"preset": "paper", **SMALL},
         terms=(*TERMS, "adversarial"),
-        adversarial=("adversarial", 0.02),
+        unmonitored={"adversarial": 0.02},
     ),
     replace(
         default,
@@ -85,7 +89,7 @@ MODELS = [
         name="clue-adversarial",
         kwargs={"options": OPTIONS, "weights": LossWeights(adversarial=0.5), **SMALL},
         terms=(*TERMS, "contrastive", "adversarial"),
-        adversarial=("adversarial", 0.5),
+        unmonitored={"adversarial": 0.5},
         unpaired_kwargs={"weights": LossWeights(contrastive=0, adversarial=0.5)},
     ),
     replace(
@@ -143,8 +147,58 @@ MODELS += [
     ),
 ]
 
+MODIS_OPTIONS = MODISOptions(
+    n_latent=5, n_private=4, widths=(16,), discriminator_widths=(16, 8), n_features_per_step=16
+)
+MODIS_PAPER = {"ratios": (1.0, 0.5, 0.3), "discriminator_widths": (16, 8)}
+MODIS_TERMS = ("nll_a", "nll_b", "nll_c", "data", "kl_shared")
+CLASSES = {"separation": 1.0, "corners": 1.0, "usage": 1.0}
+
+modis = ModelSpec(
+    name="modis",
+    cls=MODIS,
+    kwargs={"options": MODIS_OPTIONS},
+    train={"max_epochs": 2, "batch_size": 32, "plan_kwargs": {"kl_warmup": 0.0, "game_warmup": 0.0}},
+    terms=(*MODIS_TERMS, "shared", "kl", "consistency", "cross", "label", "alignment", "adversarial", *CLASSES),
+    unmonitored={"kl_shared": 0.02, "consistency": 1.0, "alignment": 5.0, "adversarial": 1.0, **CLASSES},
+    fitted_afterwards=("temperature",),
+    unpaired_kwargs={},
+)
+
+MODELS += [
+    modis,
+    replace(
+        modis,
+        name="modis-paper",
+        kwargs={"preset": "paper-intersim", "n_latent": 5, "adversary": "pairwise", "options": MODIS_PAPER},
+        terms=(*MODIS_TERMS, "label", "adversarial", *CLASSES),
+        unmonitored={"kl_shared": 0.0032, "adversarial": 1.0, **CLASSES},
+    ),
+    replace(
+        modis,
+        name="modis-label-free",
+        kwargs={"options": replace(MODIS_OPTIONS, adversary="ce", n_classes=3, kernel="batch")},
+        setup_kwargs={"labels_key": None},
+        terms=(*MODIS_TERMS, "shared", "kl", "consistency", "cross", "alignment", "adversarial", *CLASSES),
+    ),
+    replace(
+        modis,
+        name="modis-counts",
+        kwargs={
+            "options": replace(MODIS_OPTIONS, adversary="uniform", skip=False, norm="batch"),
+            "weights": MODISWeights(alignment=0.5),
+        },
+        modalities={
+            "a": {"likelihood": "zinb", "encoder_input": "counts"},
+            "b": {"likelihood": "poisson", "encoder_input": "scaled"},
+            "c": {"likelihood": "gaussian", "encoder_input": "scaled"},
+        },
+        unmonitored={**modis.unmonitored, "alignment": 0.5},
+    ),
+]
+
 ONE_PER_CLASS = list({spec.cls: spec for spec in reversed(MODELS)}.values())
 """For what happens before any option of a model matters."""
 
-ONE_PER_PLAN = list({(spec.cls, spec.adversarial is None): spec for spec in reversed(MODELS)}.values())
+ONE_PER_PLAN = list({(spec.cls, not spec.unmonitored): spec for spec in reversed(MODELS)}.values())
 """For what depends on how a model is trained, not on its network."""

@@ -73,7 +73,7 @@ class SharedDiscriminator(nn.Module):
     n_latent
         Width of the latent.
     n_modalities, n_labels
-        Numbers of logits; either may be 0.
+        Numbers of logits; where one is 0, there is no such head.
     widths
         Hidden layers, LeakyReLU(0.2) after each, no norm; published: (1024, 512, 256).
     """
@@ -81,10 +81,13 @@ class SharedDiscriminator(nn.Module):
     def __init__(self, n_latent: int, n_modalities: int, n_labels: int, *, widths: Sequence[int] = (256, 128)) -> None:
         super().__init__()
         self.trunk = MLP(n_latent, widths, norm="none", activation="leaky_relu")
-        self.modality_head = nn.Linear(self.trunk.n_out, n_modalities)
-        self.label_head = nn.Linear(self.trunk.n_out, n_labels)
+        self.modality_head = nn.Linear(self.trunk.n_out, n_modalities) if n_modalities else None
+        self.label_head = nn.Linear(self.trunk.n_out, n_labels) if n_labels else None
 
     def forward(self, z: Tensor) -> JudgedLatent:
         """Judge latents ``(B, n_latent)``."""
         hidden = self.trunk(z)
-        return JudgedLatent(self.modality_head(hidden), self.label_head(hidden), hidden)
+        none = hidden.new_zeros(len(hidden), 0)
+        modality = none if self.modality_head is None else self.modality_head(hidden)
+        label = none if self.label_head is None else self.label_head(hidden)
+        return JudgedLatent(modality, label, hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._class_reference import ClassReference
+from ._class_training import ClassTraining
 from ._first_pass import balancing_weights, encoder_inputs, linear_alignment, warm_start
 from ._fit_inputs import FittedInputs
 from ._inputs import MosaicInputs
@@ -18,6 +19,7 @@ from ._translation import Library, Translation, TranslationMixin, target_log_lib
 __all__ = [
     "AbsentClass",
     "ClassReference",
+    "ClassTraining",
     "FittedInputs",
     "LabelMixin",
     "Library",

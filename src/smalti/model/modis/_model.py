@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from smalti.model.base import (
+    ClassTraining,
     FittedInputs,
     LabelMixin,
-    MosaicModel,
     MosaicSizes,
     NoveltyMixin,
     TranslationMixin,
@@ -21,7 +21,6 @@ from smalti.nn import masked_mean
 
 from ._module import MODISModule
 from ._options import resolve_options
-from ._training import MODISTraining
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from ._options import MODISOptions, MODISWeights, Preset
 
 
-class MODIS(MODISTraining, TranslationMixin, NoveltyMixin, LabelMixin, MosaicModel):
+class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
     r"""Integration of unpaired modalities through a few class labels :cite:p:`LepeSoltero2025`.
 
     Every modality has an encoder to a latent that all share, and to one of its own. A discriminator that sees only the
@@ -146,6 +145,21 @@ class MODIS(MODISTraining, TranslationMixin, NoveltyMixin, LabelMixin, MosaicMod
             f"{self.options.adversary}"
         )
         self.init_params_ = self._get_init_params(locals())
+
+    def plan_defaults(self) -> dict[str, Any]:
+        """Return the plan of the preset: the paper uses Adam at 1e-4 without a schedule."""
+        if self.preset == "default":
+            return {"game_warmup": 0.1, "burn_in": 0.0}
+        return {
+            "lr": 1e-4,
+            "betas": (0.5, 0.999),
+            "weight_decay": 0.0,
+            "lr_schedule": "constant",
+            "n_steps_warmup": 0,
+            "kl_warmup": 0.0,
+            "burn_in": 0.0,
+            "gradient_clip": None,
+        }
 
     # ------------------------------------------------------------------ latents
 

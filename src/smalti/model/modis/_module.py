@@ -120,12 +120,12 @@ class MODISModule(BaseModuleClass):
     @property
     def label_head(self) -> nn.Module | None:
         """The class head, if there is one."""
-        return self.discriminator.label_head if self.n_labels else None
+        return self.discriminator.label_head
 
     @property
     def has_game(self) -> bool:
         """Whether modalities are told apart at all."""
-        return self.discriminator.modality_head.out_features > 0
+        return self.discriminator.modality_head is not None
 
     @property
     def detaches(self) -> bool:
@@ -206,7 +206,7 @@ class MODISModule(BaseModuleClass):
         rows = self.profiles(tensors, latents, self.generative(latents)["samples"])
         z = (rows.sample if self.options.judge_samples else rows.mean).clone().requires_grad_(self.has_game)
         judged = self.discriminator(z)
-        total = sum(class_terms(self, judged, rows).values(), z.new_zeros(()))
+        total = sum(class_terms(self, judged, rows).values(), judged.hidden.sum() * 0.0)
         if self.has_game:
             group = self.group(judged, rows.labels)
             total = total + modality_game(

@@ -1,4 +1,4 @@
-"""How MODIS is trained: its plan, what is held out, what batches hold and what is learnt beside the network."""
+"""Training through few labels: what is held out, what batches hold and what is learnt beside the network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from smalti.model.base import MosaicModel, encoder_inputs, fit_temperatures
 from smalti.train import BalancedBatchSampler
+
+from ._first_pass import encoder_inputs
+from ._mosaic_model import MosaicModel
+from ._temperature import fit_temperatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,35 +20,18 @@ if TYPE_CHECKING:
 
     from smalti.train import MosaicSplitter
 
-    from ._module import MODISModule
-    from ._options import MODISOptions
-
 MIN_PER_CLASS = 10
 """Labelled samples of a class in a modality below which all of them are needed for training."""
 
 
-class MODISTraining(MosaicModel):
-    """Balanced batches, class frequencies, class references and calibration."""
+class ClassTraining(MosaicModel):
+    """Balanced batches, class frequencies, class references and calibration.
 
-    preset: str
-    options: MODISOptions
-    module: MODISModule
-    random_state: int
+    ``self.options`` must have ``labelled_share``, ``balance`` and ``frequency``, the module ``n_labels``,
+    ``frequency``, ``references`` and ``temperature``.
+    """
 
-    def plan_defaults(self) -> dict[str, Any]:
-        """Return the plan of the preset: the paper uses Adam at 1e-4 without a schedule."""
-        if self.preset == "default":
-            return {"game_warmup": 0.1, "burn_in": 0.0}
-        return {
-            "lr": 1e-4,
-            "betas": (0.5, 0.999),
-            "weight_decay": 0.0,
-            "lr_schedule": "constant",
-            "n_steps_warmup": 0,
-            "kl_warmup": 0.0,
-            "burn_in": 0.0,
-            "gradient_clip": None,
-        }
+    options: Any
 
     def strata(self) -> NDArray[np.int64]:
         """Hold out the same share of every pattern and class, and nothing of classes with few labelled samples."""
