@@ -56,6 +56,33 @@ def test_learning_rates_rise_and_fall_by_batches_whatever_the_number_of_optimise
     assert len(watch.lrs[0]) == (2 if adversary else 1)
 
 
+def test_the_warm_up_can_be_a_share_of_all_steps(toy, fit, kind):
+    plan_cls, adversary = kind
+    watch = Watch()
+    plan = plan_cls(toy(adversary=adversary), PlanOptions(lr=0.1, warmup_share=0.4, n_steps_warmup=1))
+    fit(plan, n_batches=5, max_epochs=3, callbacks=[watch])
+    expected = [0.1 * lr_factor(i, 15, 6) for i in range(15)]
+    for lrs in zip(*watch.lrs, strict=True):
+        assert lrs == pytest.approx(expected)
+
+
+def test_only_matrices_decay_if_asked_for(toy, kind):
+    plan_cls, adversary = kind
+    module = toy(adversary=adversary)
+    module.more = torch.nn.ModuleDict({"layer": torch.nn.Linear(3, 2), "norm": torch.nn.LayerNorm(2)})
+    module.tokens, module.skip_weight = (torch.nn.Parameter(torch.ones(2, 3)) for _ in range(2))
+    module.bias = torch.nn.Parameter(torch.ones(2, 3))
+    for decay in ("all", "matrices"):
+        plan = plan_cls(module, PlanOptions(weight_decay=0.5, decay=decay))
+        optimizer = plan.make_optimizer(list(module.parameters()))
+        found = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+        assert len(found) == len(list(module.parameters()))
+        more = module.more
+        assert found[id(more["layer"].weight)] == found[id(module.skip_weight)] == 0.5
+        for free in (more["layer"].bias, more["norm"].weight, more["norm"].bias, module.tokens, module.bias):
+            assert found[id(free)] == (0.5 if decay == "all" else 0.0)
+
+
 def test_the_discriminator_may_have_its_own_rate_on_the_same_schedule(toy, fit):
     watch = Watch()
     plan = AdversarialPlan(toy(adversary=True), PlanOptions(lr=0.1, discriminator_lr=0.4, n_steps_warmup=2))
@@ -168,3 +195,31 @@ def test_means_of_uneven_batches_are_those_of_all_cells():
     assert float(out["kl_local"]) == 6
     assert float(out["elbo"]) == 9
     assert means.pop() == {}
+
+
+@pytest.mark.parametrize(("warmup", "length"), [(0.5, 5), (0.1, 1), (1.0, 10), (0.0, 0)])
+def test_the_game_warms_up_by_batches_whatever_the_number_of_optimisers(toy, fit, warmup, length):
+    seen = []
+
+    class Player(toy):
+        def loss(self, *args, **kwargs):
+            if self.training:
+                seen.append(self.game_ramp)
+            return super().loss(*args, **kwargs)
+
+    module = Player(adversary=True)
+    fit(AdversarialPlan(module, PlanOptions(game_warmup=warmup)), n_batches=5, max_epochs=2)
+    assert seen == pytest.approx([min(1, (i + 1) / length) if length else 1 for i in range(10)])
+
+
+def test_moments_reach_every_optimiser(toy, fit, kind):
+    plan_cls, adversary = kind
+    for options, expected in ((PlanOptions(betas=(0.5, 0.99)), (0.5, 0.99)), (PlanOptions(), (0.9, 0.999))):
+        trainer = fit(plan_cls(toy(adversary=adversary), options), max_epochs=1)
+        assert [o.param_groups[0]["betas"] for o in trainer.optimizers] == [expected] * (2 if adversary else 1)
+
+
+@pytest.mark.parametrize(("name", "value"), [("betas", (0.5, 1.5)), ("game_warmup", -0.1), ("game_warmup", 2)])
+def test_impossible_options_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        PlanOptions(**{name: value})

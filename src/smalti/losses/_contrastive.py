@@ -52,6 +52,11 @@ def info_nce(
     if not bool(pair.any()):
         return x[:0].sum() + y[:0].sum() + 0.0 * log_scale
     scale = log_scale.clamp(max=MAX_LOG_SCALE).exp()
+    if present_x is present_y:  # one matrix, read by rows and by columns
+        logits = scale * x[pair] @ y[pair].T
+        own = torch.arange(len(logits), device=x.device)
+        to_y = F.cross_entropy(logits, own, label_smoothing=label_smoothing)
+        return (to_y + F.cross_entropy(logits.T, own, label_smoothing=label_smoothing)) / 2
     at_x, at_y = (torch.cumsum(p, 0) - 1 for p in (present_x, present_y))
     to_y = F.cross_entropy(scale * x[pair] @ y[present_y].T, at_y[pair], label_smoothing=label_smoothing)
     to_x = F.cross_entropy(scale * y[pair] @ x[present_x].T, at_x[pair], label_smoothing=label_smoothing)

@@ -18,8 +18,12 @@ class PlanOptions:
     """Peak learning rate."""
     weight_decay: float = 0.01
     """Decoupled weight decay."""
+    decay: Literal["all", "matrices"] = "all"
+    """What decays: all weights, or those of linear maps alone, without biases, norms, learned tokens and scales."""
     n_steps_warmup: int = 20
     """Steps over which the learning rate rises linearly."""
+    warmup_share: float | None = None
+    """Share of all steps over which it rises, instead of ``n_steps_warmup``."""
     lr_schedule: LRSchedule = "cosine"
     """``"cosine"`` falls to zero at the last epoch, which makes results insensitive to the length of training."""
     kl_warmup: float = 0.25
@@ -45,6 +49,8 @@ class PlanOptions:
             check_positive(getattr(self, name), name, allow_zero=True)
         for name in ("kl_warmup", "burn_in", "game_warmup"):
             check_in_range(getattr(self, name), 0, 1, name)
+        if self.warmup_share is not None:
+            check_in_range(self.warmup_share, 0, 1, "warmup_share")
         for beta in self.betas:
             check_in_range(beta, 0, 1, "betas")
         if self.gradient_clip is not None:
@@ -52,5 +58,6 @@ class PlanOptions:
         if self.discriminator_lr is not None:
             check_positive(self.discriminator_lr, "discriminator_lr", allow_zero=True)
         check_choice(self.lr_schedule, ("cosine", "constant"), "lr_schedule")
+        check_choice(self.decay, ("all", "matrices"), "decay")
         check_choice(self.optimizer, ("AdamW", "RMSprop"), "optimizer")
         check_count(self.n_discriminator_steps, "n_discriminator_steps")

@@ -60,18 +60,32 @@ class MosaicPlan(TrainingPlan):
 
     def lr_factor_at(self, step: int) -> float:
         """Return the learning rate at ``step`` as a share of its peak."""
-        warm = min(1.0, (step + 1) / max(self.options.n_steps_warmup, 1))
+        share, length = self.options.warmup_share, float(self.options.n_steps_warmup)
+        warm = min(1.0, (step + 1) / max(length if share is None else share * self.n_steps, 1))
         if self.options.lr_schedule == "constant":
             return warm
         return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.n_steps, 1.0)))
+
+    def _count_batches(self) -> None:
+        """Let the trainer count its batches, which a share of all steps needs from the first step on."""
+        if self.options.warmup_share is not None and self._trainer is not None:
+            _ = self.trainer.estimated_stepping_batches
 
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser for some parameters."""
         if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop(parameters, lr=self.lr)
         fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
+        groups: list[dict[str, Any]] = [{"params": parameters}]
+        if self.options.decay == "matrices":
+            chosen = {id(p) for name, p in self.module.named_parameters() if is_matrix(name, p)}
+            groups = [
+                {"params": [p for p in parameters if id(p) in chosen]},
+                {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
+            ]
+        groups = [group for group in groups if group["params"]]
         return torch.optim.AdamW(
-            parameters, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused
+            groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused
         )
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
@@ -80,6 +94,7 @@ class MosaicPlan(TrainingPlan):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule, stepped after every batch."""
+        self._count_batches()
         optimizer = self.make_optimizer(self.generator_parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -123,6 +138,14 @@ class MosaicPlan(TrainingPlan):
         values = self.means[mode].pop()
         names = {"loss": f"{mode}_loss"}
         self.log_dict({names.get(k, f"{k}_{mode}"): v for k, v in values.items()}, sync_dist=self.use_sync_dist)
+
+
+def is_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
+    """Return whether a parameter is the matrix of a linear map: its own name ends in ``weight``, and it has two axes.
+
+    Biases may have two axes as well, a row per token or batch; learned tokens have as many, but other names.
+    """
+    return parameter.dim() >= 2 and name.rpartition(".")[2].endswith("weight")
 
 
 class EpochMeans:
@@ -192,12 +215,14 @@ class AdversarialPlan(MosaicPlan):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return two optimisers with the same schedule."""
+        self._count_batches()
         optimizers = [
             self.make_optimizer(self.generator_parameters()),
             self.make_optimizer(list(self.module.discriminator.parameters())),
         ]
         if self.options.discriminator_lr is not None:
-            optimizers[1].param_groups[0]["lr"] = self.options.discriminator_lr
+            for group in optimizers[1].param_groups:
+                group["lr"] = self.options.discriminator_lr
         return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, self.lr_factor_at) for o in optimizers]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:

@@ -15,6 +15,7 @@ from smalti.metrics import foscttm, recall_at_k
 from smalti.model import MCAWeights
 from smalti.model.base import _memory
 
+ROWS = ("unimodal_fusion", "unimodal_unimodal", "channel_root", "unimodal_channel")
 COUNTS = {"a": "nb", "b": "poisson", "c": "gaussian"}
 
 
@@ -208,6 +209,54 @@ def test_hidden_modalities_leave_every_cell_one():
         if share == 0:
             assert (left.sum(1) == 1).all()
     assert not some_of(torch.zeros(3, 4, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool)).any()
+
+
+# ----------------------------------------------------------------- how it is trained
+
+
+def test_linear_maps_decay_and_norms_biases_and_learned_tokens_do_not():
+    model = build_mca(
+        make_mosaic(), options=options(tokens={"a": "columns", "b": "vector"}), weights={"reconstruction": 0.1}
+    )
+    model.train(max_epochs=1, progress=False, accelerator="cpu")
+    decaying, free = model.trainer.optimizers[0].param_groups
+    names = {id(p): name for name, p in model.module.named_parameters()}
+    assert (decaying["weight_decay"], free["weight_decay"]) == (0.01, 0.0)
+    kept = {names[id(p)] for p in free["params"]}
+    assert {"transformer.fusion", "transformer.queries", "log_inverse_temperature", "tokens.c.bias"} <= shorter(kept)
+    assert {"transformer.blocks.0.norm.weight", "transformer.norm.weight", "tokens.a.identity"} <= shorter(kept)
+    decayed = shorter({names[id(p)] for p in decaying["params"]})
+    assert {"transformer.blocks.0.qkv.weight", "skips.a.weight", "tokens.c.weight", "decoders.b.weight"} <= decayed
+    assert len(kept) + len(decayed) == sum(p.requires_grad for p in model.module.parameters())
+
+
+def shorter(names):
+    """Names of weights without the containers that hold parts by modality."""
+    return {name.replace(".members.m_", ".") for name in names}
+
+
+def half_precision_gap(accelerator: str) -> float:
+    """Largest distance between losses of single and half precision, over all terms and two epochs."""
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        model = build_mca(make_mosaic(n_obs=200), COUNTS, options=options(dropout_rate=0.0, input_dropout=0.0))
+        plan = {"accelerator": accelerator, "trainer_kwargs": {"precision": precision}}
+        model.train(max_epochs=2, batch_size=64, progress=False, **plan)
+        assert all(p.dtype == torch.float32 for p in model.module.parameters())
+        losses.append(np.concatenate([model.history[f"{row}_train"].to_numpy() for row in ROWS]))
+        assert np.isfinite(model.get_latent_representation()).all()
+    return float(np.abs(losses[0] - losses[1]).max() / losses[0].max())
+
+
+def test_training_in_half_precision_takes_the_course_of_single_precision():
+    gap = half_precision_gap("cpu")
+    assert 0 < gap < 0.02
+
+
+@pytest.mark.gpu
+def test_training_in_half_precision_on_a_gpu_takes_the_course_of_single_precision():
+    gap = half_precision_gap("gpu")
+    assert 0 < gap < 0.02
 
 
 # ---------------------------------------------------------------- what pairs teach

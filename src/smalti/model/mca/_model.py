@@ -157,8 +157,8 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
     # ------------------------------------------------------------------ training
 
     def plan_defaults(self) -> dict[str, Any]:
-        """Return the plan: the peak of the learning rate is reached after 5 % of a full training."""
-        return {"lr": 1e-3, "n_steps_warmup": 75, "gradient_clip": 2.0}
+        """Return the plan: the peak of the learning rate is reached after 5 % of all steps, and only matrices decay."""
+        return {"lr": 1e-3, "warmup_share": 0.05, "gradient_clip": 2.0, "decay": "matrices"}
 
     def _check_trainable(self) -> None:
         super()._check_trainable()
