@@ -136,3 +136,38 @@ def test_no_cell_and_one_cell_are_decoded(n, cov):
         out = decoder(mean_link=link, norm="batch")(torch.randn(n, D), cov[:n])
         assert out.shape == (2, n, G)
         out.sum().backward()
+
+
+# ---------------------------------------------------------------------- with a linear map
+
+
+@pytest.mark.parametrize("features", [None, SUBSET])
+def test_the_linear_map_adds_exactly_that_to_the_first_head(z, features):
+    net = decoder(skip=True)
+    cov = torch.eye(C)[torch.arange(B) % C]
+    whole = net(z, cov, features)
+    linear, net.skip_weight = net.skip_weight, None
+    rest = net(z, cov, features)
+    at = slice(None) if features is None else features
+    torch.testing.assert_close(whole[0] - rest[0], z @ linear[at].T, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(whole[1], rest[1])
+
+
+def test_the_linear_map_is_part_of_what_the_softmax_shares_out(z):
+    net = decoder(skip=True, mean_link="softmax", n_cov=0)
+    logits = decoder(skip=True, n_cov=0)
+    logits.load_state_dict(net.state_dict())
+    torch.testing.assert_close(net(z)[0], torch.log_softmax(logits(z)[0], dim=1))
+
+
+def test_without_it_there_is_no_such_parameter():
+    names = {skip: set(dict(decoder(skip=skip).named_parameters())) for skip in (False, True)}
+    assert names[True] - names[False] == {"skip_weight"}
+    assert names[False] < names[True]
+
+
+def test_hidden_layers_of_any_widths(z):
+    net = decoder(n_hidden=[8, 3], n_cov=0)
+    assert [block.linear.out_features for block in net.body.blocks] == [8, 3]
+    assert net.weight.shape == (2, G, 3)
+    assert net(z).shape == (2, B, G)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from smalti.nn import Gaussian, GaussianEncoder
+from smalti.nn import Gaussian, GaussianEncoder, SkipEncoder
 
 D, K = 3, 4
 
@@ -65,3 +65,58 @@ def test_samples_have_the_moments_they_claim_and_pass_gradients():
     draws.mean(dim=0).sum().backward()
     torch.testing.assert_close(mean.grad, torch.ones(1, 2))
     assert scale.grad.abs().max() < 0.05  # the mean of a standard normal
+
+
+# ---------------------------------------------------------------------- with a linear map
+
+
+def test_the_linear_map_adds_exactly_that_to_the_mean_and_nothing_to_the_scale():
+    encoder = SkipEncoder(5, D, (8, 6), dropout_rate=0.5, input_dropout=0.5).eval()
+    x = torch.randn(7, 5)
+    whole = encoder(x)
+    linear, encoder.skip = encoder.skip, None
+    rest = encoder(x)
+    torch.testing.assert_close(whole.mean - rest.mean, x @ linear.weight.T)
+    torch.testing.assert_close(whole.scale, rest.scale)
+
+
+def test_with_a_silent_network_the_mean_is_linear():
+    encoder = SkipEncoder(5, D, (8,)).eval()
+    with torch.no_grad():
+        encoder.mean_head.weight.zero_()
+        encoder.mean_head.bias.zero_()
+    x, y = torch.randn(4, 5), torch.randn(4, 5)
+    torch.testing.assert_close(encoder(2 * x + y).mean, 2 * encoder(x).mean + encoder(y).mean)
+    torch.testing.assert_close(encoder(x).mean, encoder.skip(x))
+
+
+def test_the_linear_map_sees_the_same_dropped_inputs_as_the_network():
+    encoder = SkipEncoder(200, 1, (4,), input_dropout=0.5).train()
+    with torch.no_grad():
+        encoder.mean_head.weight.zero_()
+        encoder.mean_head.bias.zero_()
+        encoder.skip.weight.fill_(1.0)
+    total = encoder(torch.ones(50, 200)).mean
+    assert total.std() > 5
+    assert float(total.mean()) == pytest.approx(200, rel=0.1)
+
+
+@pytest.mark.parametrize("bottleneck", [None, 3])
+def test_without_it_widths_and_bottleneck_are_those_asked_for(bottleneck):
+    encoder = SkipEncoder(5, D, (8, 6), n_bottleneck=bottleneck, skip=False, norm="batch")
+    assert encoder.skip is None
+    last = bottleneck or 6
+    expected = [(5, 8), (8, 6), *([(6, 3)] if bottleneck else []), (last, D), (last, D)]
+    layers = [(m.in_features, m.out_features) for m in encoder.modules() if isinstance(m, torch.nn.Linear)]
+    assert layers == expected
+    for n in (0, 1, 5):
+        out = encoder(torch.randn(n, 5))
+        assert out.mean.shape == out.scale.shape == (n, D)
+        assert (out.scale > 0).all()
+
+
+def test_the_bottleneck_is_linear():
+    encoder = SkipEncoder(5, D, (), n_bottleneck=4, skip=False).eval()
+    x, y = torch.randn(3, 5), torch.randn(3, 5)
+    bias = encoder(torch.zeros(3, 5)).mean
+    torch.testing.assert_close(encoder(x + y).mean + bias, encoder(x).mean + encoder(y).mean)

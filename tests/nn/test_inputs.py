@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
-from smalti.nn import ByModality, CountsInput, DenseInput, SparseRows
+from smalti.nn import ByModality, CountsInput, DenseInput, ScaledInput, SparseRows
 
 AWKWARD = [
     "a.b",
@@ -103,3 +103,83 @@ def test_given_components_are_centred_on_their_batch_and_an_average_one_on_the_l
     torch.testing.assert_close(out[:, 0], torch.tensor([4.0, 2.0, 3.0]))
     assert list(layer.state_dict()) == ["centre", "scale"]
     assert list(layer.parameters()) == []
+
+
+# --------------------------------------------------------------- standardised features
+
+
+def standardised(x, batch, *, log, mask=None, n_batch=2):
+    """``fit_scaled`` and ``ScaledInput`` in numpy: standard deviations from the mean of the batch, zero if unmeasured."""
+    measured = np.ones(x.shape, bool) if mask is None else mask[batch]
+    x = np.where(measured, x, 0).astype(np.float64)
+    if log:
+        x = np.log1p(1e4 * x / np.maximum(x.sum(axis=1, keepdims=True), 1e-8))
+    table = np.full((n_batch, x.shape[1]), np.nan)
+    for b in range(n_batch):
+        here = batch == b
+        if here.any():
+            table[b] = np.where(measured[here].all(axis=0), x[here].mean(axis=0), np.nan)
+    overall = np.nanmean(table, axis=0)
+    table = np.where(np.isnan(table), overall, table)
+    residual = np.where(measured, x - table[batch], 0)
+    sd = np.sqrt((residual**2).sum(axis=0) / measured.sum(axis=0))
+    scale = np.divide(1, sd, out=np.zeros_like(sd), where=sd > 1e-8)
+    return table, overall, scale, np.where(measured, (x - table[batch]) * scale, 0)
+
+
+@pytest.fixture
+def panel(rng):
+    """Counts of two batches, the last feature constant, of which batch 1 did not measure two."""
+    x = rng.poisson(3.0, (40, 7)).astype(np.float32)
+    x[:, -1] = 0
+    batch = np.arange(40) % 2
+    x[batch == 1] += rng.poisson(1.0, (20, 7)) * np.r_[np.ones(6), 0]
+    mask = np.ones((2, 7), dtype=bool)
+    mask[1, [0, 3]] = False
+    return x, batch, mask
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_features_are_standardised_as_by_numpy(panel, log, masked, sparse):
+    x, batch, mask = panel
+    table, overall, scale, expected = standardised(x, batch, log=log, mask=mask if masked else None)
+    layer = ScaledInput(7, 2, log=log, masked=masked)
+    layer.centre.copy_(torch.from_numpy(np.vstack([table, overall])))
+    layer.scale.copy_(torch.from_numpy(scale))
+    if masked:
+        layer.feature_mask.copy_(torch.from_numpy(np.vstack([mask, mask.any(axis=0)])))
+    given = rows_of(x) if sparse else torch.from_numpy(x)
+    found = layer(given, torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    assert (found[:, -1] == 0).all()
+    if masked:
+        assert (found[batch == 1][:, [0, 3]] == 0).all()
+
+
+def test_what_was_not_measured_does_not_count_towards_the_sum_of_a_profile(panel):
+    x, batch, mask = panel
+    layer = ScaledInput(7, 2, log=True, masked=True)
+    layer.feature_mask.copy_(torch.from_numpy(np.vstack([mask, mask.any(axis=0)])))
+    other = x.copy()
+    other[np.ix_(batch == 1, [0, 3])] = 999
+    codes = torch.from_numpy(batch)
+    torch.testing.assert_close(layer(torch.from_numpy(other), codes), layer(torch.from_numpy(x), codes))
+    torch.testing.assert_close(layer(rows_of(other), codes), layer(torch.from_numpy(x), codes))
+
+
+def test_cells_of_unknown_batch_are_centred_on_the_last_row():
+    layer = ScaledInput(2, 2, log=False)
+    layer.centre.copy_(torch.tensor([[1.0, 1], [3, 3], [2, 2]]))
+    layer.scale.copy_(torch.tensor([1.0, 10.0]))
+    out = layer(torch.full((3, 2), 4.0), torch.tensor([0, 1, -1]))
+    torch.testing.assert_close(out, torch.tensor([[3.0, 30], [1, 10], [2, 20]]))
+    assert not list(layer.parameters())
+    assert "feature_mask" not in layer.state_dict()
+
+
+def test_empty_profiles_and_empty_batches_are_finite():
+    layer = ScaledInput(3, 1, log=True)
+    assert torch.isfinite(layer(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))).all()
+    assert layer(rows_of(np.zeros((0, 3))), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)

@@ -97,3 +97,26 @@ def test_rows_do_not_see_each_other_without_batch_norm():
     mlp = MLP(4, 6, 2, norm="layer")
     x = torch.randn(5, 4)
     torch.testing.assert_close(mlp(x)[[2]], mlp(x[[2]]))
+
+
+def test_widths_may_be_listed_and_the_last_is_that_of_the_output():
+    mlp = MLP(4, [7, 5, 3], n_cov=2)
+    assert [(b.linear.in_features, b.linear.out_features) for b in mlp.blocks] == [(6, 7), (9, 5), (7, 3)]
+    assert mlp.n_out == 3
+    assert mlp(torch.randn(6, 4), torch.randn(6, 2)).shape == (6, 3)
+    assert MLP(4, 8, 2).n_out == 8
+
+
+def test_no_hidden_layer_is_the_identity():
+    mlp = MLP(4, [])
+    x = torch.randn(3, 4)
+    assert mlp.n_out == 4
+    torch.testing.assert_close(mlp(x), x)
+
+
+def test_the_leaky_activation_has_a_slope_of_a_fifth_below_zero():
+    mlp = MLP(1, [1], norm="none", activation="leaky_relu")
+    with torch.no_grad():
+        mlp.blocks[0].linear.weight.fill_(1)
+        mlp.blocks[0].linear.bias.zero_()
+    torch.testing.assert_close(mlp(torch.tensor([[-2.0], [3.0]])), torch.tensor([[-0.4], [3.0]]))

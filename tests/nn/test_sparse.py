@@ -115,3 +115,10 @@ def test_the_first_layer_is_small_whatever_the_number_of_features():
     wide = SparseLinear(10_000, 8)
     assert float(wide.weight.abs().max()) <= 10_000**-0.5
     assert float(wide.bias.abs().max()) == 0
+
+
+def test_rows_become_dense_with_absent_cells_as_zeros():
+    x = counts(6)
+    torch.testing.assert_close(rows_of(x).to_dense(G), x)
+    torch.testing.assert_close(rows_of(x).drop_empty(x.sum(1) > 0).to_dense(G), x[x.sum(1) > 0])
+    assert rows_of(x[:0]).to_dense(G).shape == (0, G)

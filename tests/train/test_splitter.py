@@ -100,3 +100,30 @@ def test_validation_visits_each_held_out_cell_once_in_the_same_batches(manager, 
     assert len(passes[0]) == int(np.ceil(63 / 16))
     assert sorted(sum(passes[0], [])) == splitter.val_idx.tolist()
     assert np.ptp([len(batch) for batch in passes[0]]) <= 1
+
+
+def test_the_same_share_of_given_strata_is_held_out_and_nothing_of_negative_ones(manager):
+    strata = np.repeat([0, 7, -1, -5], [100, 50, 40, 20])
+    splitter = MosaicSplitter(manager, train_size=0.8, strata=strata)
+    assert np.unique(strata[splitter.val_idx], return_counts=True)[1].tolist() == [20, 10]
+    assert set(strata[splitter.val_idx]) == {0, 7}
+    assert set(np.flatnonzero(strata < 0)) <= set(splitter.train_idx)
+
+
+def test_if_all_strata_are_negative_nothing_is_held_out(manager):
+    splitter = MosaicSplitter(manager, strata=np.full(210, -1))
+    assert splitter.n_val == 0
+    assert len(splitter.train_idx) == 210
+
+
+def test_another_sampler_gets_the_training_cells_and_draws_positions_among_them(manager):
+    given = []
+
+    def make(cells):
+        given.append(cells)
+        return [[0, 1], [5, len(cells) - 1]]
+
+    splitter = MosaicSplitter(manager, train_size=0.7, make_sampler=make)
+    np.testing.assert_array_equal(given[0], splitter.train_idx)
+    drawn = [batch[INDEX].tolist() for batch in splitter.train_dataloader()]
+    assert drawn == [splitter.train_idx[[0, 1]].tolist(), splitter.train_idx[[5, -1]].tolist()]

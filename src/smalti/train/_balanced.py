@@ -81,7 +81,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         usable = self._usable(world)
         drawn = []
         for cells, size in zip(self.streams, self.sizes, strict=True):
-            passes = int(np.ceil(usable * size / len(cells))) + 1
+            passes = int(np.ceil(max(self.n_batches, usable) * size / len(cells))) + 1
             drawn.append(np.concatenate([rng.permutation(cells) for _ in range(passes)]))
         for i in range(usable):
             parts = [cells[i * size : (i + 1) * size] for cells, size in zip(drawn, self.sizes, strict=True)]
