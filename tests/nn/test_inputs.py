@@ -109,7 +109,7 @@ def test_given_components_are_centred_on_their_batch_and_an_average_one_on_the_l
 
 
 def standardised(x, batch, *, log, mask=None, n_batch=2):
-    """``fit_scaled`` and ``ScaledInput`` in numpy: standard deviations from the mean of the batch, zero if unmeasured."""
+    """``ScaledInput`` in numpy: standard deviations from the mean of the batch, zero where not measured."""
     measured = np.ones(x.shape, bool) if mask is None else mask[batch]
     x = np.where(measured, x, 0).astype(np.float64)
     if log:

@@ -80,17 +80,15 @@ def test_labelled_cells_are_appended_in_which_classes_are_equally_frequent(rng):
     np.testing.assert_allclose(counts / counts.sum(), 1 / 3, atol=0.03)
 
 
-def test_without_balance_labelled_cells_are_equally_frequent(rng):
+@pytest.mark.parametrize("balance", [0, 0.5])
+def test_without_full_balance_large_classes_are_drawn_more_often(balance, rng):
     presence = diagonal(100)
     labels = with_labels(presence, rng)
-    drawn = [b[32:] for b in batches_of(BalancedBatchSampler(presence, labels, 32, labelled_share=0.5, balance=0), 60)]
+    sampler = BalancedBatchSampler(presence, labels, 32, labelled_share=0.5, balance=balance)
+    drawn = [batch[32:] for batch in batches_of(sampler, 60)]
     counts = np.bincount(labels[np.concatenate(drawn)], minlength=3)
-    np.testing.assert_allclose(counts / counts.sum(), np.array([30, 4, 1]) / 35, atol=0.03)
-    drawn = [
-        b[32:] for b in batches_of(BalancedBatchSampler(presence, labels, 32, labelled_share=0.5, balance=0.5), 60)
-    ]
-    counts = np.bincount(labels[np.concatenate(drawn)], minlength=3)
-    np.testing.assert_allclose(counts / counts.sum(), np.sqrt([30, 4, 1]) / np.sqrt([30, 4, 1]).sum(), atol=0.03)
+    expected = np.array([30, 4, 1]) ** (1 - balance)
+    np.testing.assert_allclose(counts / counts.sum(), expected / expected.sum(), atol=0.03)
 
 
 def test_a_modality_without_labels_gets_none_appended(rng):
