@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -97,7 +98,7 @@ def own_members(fullname: str) -> dict[str, list[str]]:
         for member, value in vars(base).items():
             if member.startswith("_") or any(member in members for members in found.values()):
                 continue
-            if isinstance(value, property):
+            if isinstance(value, property | functools.cached_property):
                 found["properties"].append(member)
             elif inspect.isroutine(value):
                 found["methods"].append(member)
