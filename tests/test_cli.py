@@ -141,6 +141,19 @@ def test_fit_writes_the_latent_the_model_and_a_picture(source: Path, tmp_path: P
     assert "X_clue" in text
 
 
+def test_fit_offers_every_model_that_exists(source: Path, tmp_path: Path) -> None:
+    target, folder = tmp_path / "out.h5mu", tmp_path / "model"
+    run(
+        *("fit", source, "-o", target, "--model", "modis", "--epochs", 1, "--labels-key", "label"),
+        *("--save-model", folder),
+    )
+    after = read(target)
+    assert np.isfinite(after.obsm["X_modis"]).all()
+    model = sm.model.MODIS.load(folder, after)
+    np.testing.assert_allclose(model.get_latent_representation(), after.obsm["X_modis"], atol=1e-5)
+    assert set(model.predict()) <= set(model.label_categories)
+
+
 def test_files_are_not_replaced_unless_told(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.h5mu"
     target.write_text("precious")
@@ -153,7 +166,7 @@ def test_files_are_not_replaced_unless_told(source: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "nonsense"], r"Expected `--model` to be one of 'clue'.*found 'nonsense'"),
+        (["--model", "nonsense"], r"Expected `--model` to be one of 'clue'.*'modis'.*found 'nonsense'"),
         (["--modalities", "a=nb,b=wrong"], r"likelihood.*'nb'.*found 'wrong'"),
         (["--modalities", "a,z"], r"'z' not found; available: 'a', 'b'"),
         (["--batch-key", "tissue"], r"no column 'tissue'"),

@@ -61,6 +61,17 @@ def test_a_model_is_recommended_with_code_once_it_exists(monkeypatch: pytest.Mon
     assert "X_modis" in found.code
 
 
+def test_what_the_readme_calls_available_is_recommended_with_code() -> None:
+    here = cells((1, 0), (0, 1))
+    found = recommend(here, ["a", "b"], labels((5, 5)), arguments=", labels_key='kind'")
+    assert (found.model, found.available, found.meanwhile) == ("MODIS", True, None)
+    compile(found.code, "recommended", "exec")
+    assert "MODIS.setup_mudata" in found.code
+    rows = [tuple(int(i in pair) for i in range(5)) for pair in itertools.combinations(range(5), 2)]
+    found = recommend(cells(*rows), list("abcde"), None)
+    assert (found.model, found.available) == ("MCA", True)
+
+
 def test_a_chain_of_pairs_is_enough() -> None:
     found = recommend(cells((1, 1, 0), (0, 1, 1)), list("abc"), None)
     assert found.model == "CLUE"
