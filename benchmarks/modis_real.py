@@ -91,8 +91,11 @@ def fit(train, seed: int, adversary: str, args: argparse.Namespace, alone: dict[
         out[f"ece_{name}"] = metrics.expected_calibration_error(probabilities, truth[here])
         unseen = [kind for kind, where in alone.items() if where != name and kind in recall.index]
         if unseen:
-            out[f"unseen_{name}"] = recall[unseen].mean()
-            out[f"seen_{name}"] = recall.drop(unseen).mean()
+            predicted = model.predict(data, modality=name, indices=np.flatnonzero(here))
+            with_rule = metrics.class_recall(truth[here], predicted)
+            for rule, found in (("off", recall), ("auto", with_rule)):
+                out[f"unseen_{name}_{rule}"] = found[unseen].mean()
+                out[f"seen_{name}_{rule}"] = found.drop(unseen).mean()
     return out
 
 

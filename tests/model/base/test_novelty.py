@@ -15,13 +15,15 @@ KINDS = ["x", "y", "z", "w"]
 class Planted(NoveltyMixin):
     """A model whose probabilities, novelty and absent classes are given."""
 
-    def __init__(self, predicted, novelty, absent):
+    def __init__(self, predicted, novelty, absent, closest=None, margin=None):
         self.names = pd.Index([f"cell_{i}" for i in range(len(predicted))])
         self.table = pd.DataFrame(0.0, index=self.names, columns=KINDS)
         for name, kind in zip(self.names, predicted, strict=True):
             self.table.loc[name, kind] = 1.0
         self.table_of_novelty = pd.DataFrame(novelty, index=self.names)
         self.absent = absent
+        self.closest = pd.DataFrame(closest, index=self.names, columns=[*novelty], dtype=object)
+        self.margin = pd.DataFrame(-np.inf if margin is None else margin, index=self.names, columns=[*novelty])
 
     def predict_proba(self, mdata=None, *, modality=None, indices=None, batch_size=None):
         table = self.table.copy()
@@ -29,8 +31,8 @@ class Planted(NoveltyMixin):
             table[self.table_of_novelty[modality].isna()] = np.nan
         return table
 
-    def novelty(self, mdata=None, *, indices=None, batch_size=None):
-        return self.table_of_novelty
+    def _unusual(self, mdata, indices, batch_size):
+        return self.table_of_novelty, self.closest, self.margin
 
     def absent_classes(self):
         return self.absent
@@ -91,3 +93,19 @@ def test_classes_are_absent_from_a_modality_if_others_have_them():
     Module.references["b"].count.copy_(torch.tensor([5, 2, 0, 0]))
     found = NoveltyMixin.absent_classes(model)
     assert found == {"a": ["y"], "b": ["z"], "c": []}  # w is nowhere, and c has no reference
+
+
+def test_of_several_absent_classes_an_unusual_cell_is_of_the_nearest_inferred_one():
+    closest = {"a": ["z", "w", "w", "w"]}
+    model = Planted("xxxx", {"a": [0.001, 0.001, 0.5, 0.5]}, {"a": ["z", "w"]}, closest, {"a": [-1, -1, 2, -2]})
+    assert values(model.predict()) == ["z", "w", "w", "x"]  # the third is nearer to w than to any known class
+    assert values(model.predict(absent_class="abstain")) == [None, None, None, "x"]
+    assert values(model.predict(absent_class="off")) == ["x", "x", "x", "x"]
+
+
+def test_modalities_must_agree_on_the_inferred_class_and_lack_it():
+    novelty = {"a": [0.5] * 3, "b": [0.5] * 3}
+    closest = {"a": ["z", "z", "w"], "b": ["z", "w", "w"]}
+    model = Planted("xxx", novelty, {"a": ["z", "w"], "b": ["z"]}, closest, {"a": [1] * 3, "b": [1] * 3})
+    assert values(model.predict()) == ["z", "x", "x"]
+    assert values(model.predict(modality="a")) == ["z", "z", "w"]

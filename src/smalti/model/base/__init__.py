@@ -6,6 +6,7 @@ from ._class_reference import ClassReference
 from ._class_training import ClassTraining
 from ._first_pass import balancing_weights, encoder_inputs, linear_alignment, warm_start
 from ._fit_inputs import FittedInputs
+from ._infer_centres import infer_centres
 from ._inputs import MosaicInputs
 from ._labels import LabelMixin
 from ._memory import check_memory
@@ -36,6 +37,7 @@ __all__ = [
     "check_memory",
     "encoder_inputs",
     "fit_temperatures",
+    "infer_centres",
     "linear_alignment",
     "nearest",
     "target_log_library",

@@ -43,12 +43,19 @@ class ClassReference(nn.Module):
     quantiles
         ``(401,)`` quantiles of the distance of held-out labelled samples from the nearest centre; infinite if there
         were too few.
+    inferred_centre
+        ``(K, n_in)`` after whitening, of classes that only other modalities showed; see
+        :func:`~smalti.model.base.infer_centres`.
+    inferred
+        ``(K,)`` bool: which rows of it hold.
     """
 
     centre: Tensor
     count: Tensor
     whiten: Tensor
     quantiles: Tensor
+    inferred_centre: Tensor
+    inferred: Tensor
 
     def __init__(self, n_labels: int, n_in: int) -> None:
         super().__init__()
@@ -56,6 +63,8 @@ class ClassReference(nn.Module):
         self.register_buffer("count", torch.zeros(n_labels, dtype=torch.int64))
         self.register_buffer("whiten", torch.eye(n_in))
         self.register_buffer("quantiles", torch.full((N_QUANTILES,), torch.inf))
+        self.register_buffer("inferred_centre", torch.zeros(n_labels, n_in))
+        self.register_buffer("inferred", torch.zeros(n_labels, dtype=torch.bool))
 
     def fit(self, x: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
         """Fit to encoder inputs ``(n, n_in)`` and labels ``(n,)``, -1 where not known.
@@ -96,6 +105,21 @@ class ClassReference(nn.Module):
         distance = torch.cdist(x @ self.whiten, self.centre[known] @ self.whiten).min(dim=1).values
         rank = torch.searchsorted(self.quantiles.contiguous(), distance.contiguous())
         return 1 - rank.to(x.dtype) / N_QUANTILES
+
+    @torch.no_grad()
+    def inferred_class(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class with the nearest inferred centre, ``(n,)``, and how much nearer it is than known ones.
+
+        The second is the difference of squared distances, ``(n,)``, above 0 where the inferred centre is nearer. -1 and
+        minus infinity if nothing was inferred.
+        """
+        known = self.count > 0
+        if not bool(self.inferred.any()) or not bool(known.any()):
+            return torch.full((len(x),), -1, device=x.device), torch.full((len(x),), -torch.inf, device=x.device)
+        z = x @ self.whiten
+        best = torch.cdist(z, self.inferred_centre[self.inferred]).min(dim=1)
+        nearest = torch.cdist(z, self.centre[known] @ self.whiten).min(dim=1).values
+        return torch.nonzero(self.inferred).ravel()[best.indices], nearest.square() - best.values.square()
 
     def borrow(self, x: Tensor, labels: Tensor, below: int) -> tuple[Tensor, Tensor]:
         """Add to samples of small classes what sets a sample of a large class apart from the centre of its own.

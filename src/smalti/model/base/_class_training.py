@@ -10,6 +10,7 @@ import torch
 from smalti.train import BalancedBatchSampler
 
 from ._first_pass import encoder_inputs
+from ._infer_centres import infer_centres
 from ._mosaic_model import MosaicModel
 from ._temperature import fit_temperatures
 
@@ -81,6 +82,7 @@ class ClassTraining(MosaicModel):
             cells = training & (maps[name] >= 0) if name in maps else np.zeros_like(training)
             if cells.any():
                 reference.fit(components[name][maps[name][cells]], labels[cells])
+        infer_centres([reference for _, reference in module.references.items()])
 
     def _after_training(self) -> None:
         if self.sizes_.n_labels:

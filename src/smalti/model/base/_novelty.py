@@ -58,21 +58,31 @@ class NoveltyMixin:
         in [0, 1], near 0 for a cell unlike all classes. Missing where a modality is absent; 1 where fewer than 20
         labelled samples leave it open.
         """
-        parts = []
+        return self._unusual(mdata, indices, batch_size)[0]
+
+    def _unusual(
+        self, mdata: MuData | None, indices: Sequence[int] | NDArray[Any] | None, batch_size: int | None
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return by cell and modality: novelty, the nearest inferred class, how much nearer it is than known ones."""
+        rows: list[tuple[pd.DataFrame, ...]] = []
+        names = np.array([*self._label_names(), None], dtype=np.object_)
         for tensors in self.iterate(mdata, indices, batch_size):
-            table = {}
+            novelty, closest, margin = {}, {}, {}
             for name, here in self.module.inputs.present(tensors).items():
-                column = np.full(len(here), np.nan)
-                column[here.cpu().numpy()] = 1.0
-                if name in list(self.module.references):
-                    x = self.module.inputs.encode(tensors, name, here)
-                    column[here.cpu().numpy()] = self.module.references[name](x).cpu().numpy()
-                table[name] = column
-            parts.append(pd.DataFrame(table))
+                at, n = here.cpu().numpy(), len(here)
+                novelty[name] = np.where(at, 1.0, np.nan)
+                closest[name], margin[name] = np.full(n, None, dtype=object), np.full(n, -np.inf)
+                if name in list(self.module.references) and at.any():
+                    x, reference = self.module.inputs.encode(tensors, name, here), self.module.references[name]
+                    kind, gain = reference.inferred_class(x)
+                    novelty[name][at] = reference(x).cpu().numpy()
+                    closest[name][at], margin[name][at] = names[kind.cpu().numpy()], gain.cpu().numpy()
+            rows.append(tuple(pd.DataFrame(table, dtype=object) for table in (novelty, closest, margin)))
         data = self._validate_anndata(mdata)
-        out = pd.concat(parts, ignore_index=True).reindex(columns=self.modalities)
-        out.index = data.obs_names[positions(data, indices)]
-        return out
+        out = [pd.concat(part, ignore_index=True).reindex(columns=self.modalities) for part in zip(*rows, strict=True)]
+        for table in out:
+            table.index = data.obs_names[positions(data, indices)]
+        return out[0].astype(float), out[1], out[2].astype(float)
 
     def predict(
         self,
@@ -86,10 +96,11 @@ class NoveltyMixin:
     ) -> pd.Series:
         """Return the label of every cell, with a rule for classes that a modality was never trained on.
 
-        A network gives such a class to none of the cells of that modality. The rule looks at cells whose
-        :meth:`novelty` is below ``level`` in each modality they are predicted from, provided that these modalities lack
-        classes which others have: if exactly one class is absent from all of them, it is that class; if there are
-        several and one of them is predicted anyway, the prediction stays; otherwise the label is missing.
+        A network gives such a class to none of the cells of that modality. The rule looks at cells that in each
+        modality they are predicted from have a :meth:`novelty` below ``level``, or are nearer to the inferred centre
+        of one and the same absent class (:func:`~smalti.model.base.infer_centres`) than to that of any known one. Of
+        classes absent from all these modalities, such a cell gets the only one, or the nearest; if it is unusual and
+        nothing could be inferred, the prediction stays if it is one of them, otherwise the label is missing.
 
         Parameters
         ----------
@@ -116,20 +127,24 @@ class NoveltyMixin:
         absent = self.absent_classes()
         if absent_class == "off" or not any(absent.values()):
             return labels
-        novelty = self.novelty(mdata, indices=indices, batch_size=batch_size)
+        novelty, closest, margin = self._unusual(mdata, indices, batch_size)
         used = novelty.notna()
         if modality is not None:
             used.loc[:, [name for name in used if name != modality]] = False
-        unusual = used.any(axis=1) & ((novelty < level) | ~used).all(axis=1)
-        for pattern, cells in used[unusual].groupby(list(used.columns)).groups.items():
+        unusual = ((novelty < level) | ~used).all(axis=1)
+        for pattern, cells in used.groupby(list(used.columns)).groups.items():
             names = [name for name, is_used in zip(used.columns, np.atleast_1d(pattern), strict=True) if is_used]
-            missing = set.intersection(*(set(absent[name]) for name in names))
+            missing = set.intersection(*(set(absent[name]) for name in names)) if names else set()
             if not missing:
                 continue
+            agreed = closest.loc[cells, names[0]].where(closest.loc[cells, names].nunique(axis=1, dropna=False) == 1)
+            agreed = agreed.where(agreed.isin(missing))
+            nearer = agreed.notna() & (margin.loc[cells, names] > 0).all(axis=1)
+            strange = unusual[cells] | nearer
             if absent_class == "abstain":
-                labels[cells] = None
-            elif len(missing) == 1:
-                labels[cells] = missing.pop()
-            else:
-                labels[cells] = labels[cells].where(labels[cells].isin(missing), None)
+                labels[cells] = labels[cells].mask(strange, None)
+                continue
+            known = labels[cells].where(labels[cells].isin(missing), None)
+            found = agreed.where(agreed.notna(), missing.pop() if len(missing) == 1 else known)
+            labels[cells] = labels[cells].mask(strange, found)
         return labels
