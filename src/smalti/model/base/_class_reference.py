@@ -44,8 +44,8 @@ class ClassReference(nn.Module):
         ``(401,)`` quantiles of the distance of held-out labelled samples from the nearest centre; infinite if there
         were too few.
     inferred_centre
-        ``(K, n_in)`` after whitening, of classes that only other modalities showed; see
-        :func:`~smalti.model.base.infer_centres`.
+        ``(K, n_in)`` after whitening, of classes that only other modalities showed, by
+        ``infer_centres``.
     inferred
         ``(K,)`` bool: which rows of it hold.
     """

@@ -98,7 +98,7 @@ class NoveltyMixin:
 
         A network gives such a class to none of the cells of that modality. The rule looks at cells that in each
         modality they are predicted from have a :meth:`novelty` below ``level``, or are nearer to the inferred centre
-        of one and the same absent class (:func:`~smalti.model.base.infer_centres`) than to that of any known one. Of
+        of one and the same absent class than to that of any known one. Of
         classes absent from all these modalities, such a cell gets the only one, or the nearest; if it is unusual and
         nothing could be inferred, the prediction stays if it is one of them, otherwise the label is missing.
 
