@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smalti.model import CLUE, MCA, CLUEOptions, LossWeights, MCAOptions, MCAWeights
+from smalti.model import (
+    CLUE,
+    MCA,
+    CLUEOptions,
+    LossWeights,
+    MCAOptions,
+    MCAWeights,
+    UnpairedCCA,
+    UnpairedOptions,
+)
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -140,6 +149,40 @@ MODELS += [
         },
         terms=(*MCA_ROWS, "reconstruction", "nll_a", "nll_b", "nll_c"),
         unpaired_kwargs={"weights": MCAWeights(unimodal_unimodal=0, reconstruction=0.1)},
+    ),
+]
+
+UNPAIRED_OPTIONS = UnpairedOptions(n_latent=5, n_hidden=16, n_permutations=0, accept="always")
+UNPAIRED = {"options": UNPAIRED_OPTIONS, "encoder": "deep"}
+
+unpaired = ModelSpec(
+    name="unpaired",
+    cls=UnpairedCCA,
+    kwargs=UNPAIRED,
+    terms=("correlation", "drift"),
+    unpaired_kwargs={},
+)
+
+MODELS += [
+    unpaired,
+    replace(unpaired, name="unpaired-linear", kwargs={**UNPAIRED, "encoder": "linear"}),
+    replace(
+        unpaired,
+        name="unpaired-tested",
+        kwargs={**UNPAIRED, "options": replace(UNPAIRED_OPTIONS, accept="held_out", n_rounds=1)},
+    ),
+    replace(
+        unpaired,
+        name="unpaired-gumbel",
+        kwargs={**UNPAIRED, "solver": "gumbel", "align": "ssim"},
+        terms=("correlation", "drift", "structure", "entropy", "link_cost"),
+    ),
+    replace(
+        unpaired,
+        name="unpaired-adversarial",
+        kwargs={**UNPAIRED, "align": "adversarial"},
+        terms=("correlation", "drift", "adversarial"),
+        adversarial=("adversarial", 1.0),
     ),
 ]
 
