@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,9 @@ from smalti._mudata import build_mudata
 from smalti.losses import gumbel_sinkhorn
 from smalti.model import UnpairedCCA
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 BASELINES = ("links", "procrustes", "mnn", "gromov", "random")
 N = 1500
 LINKED = {"pbmc": "pbmc10k_cite", "snare": "snare_mop"}
@@ -49,9 +52,8 @@ LINKED = {"pbmc": "pbmc10k_cite", "snare": "snare_mop"}
 def fit(mdata, seed: int, *, links=None, options=None, **kwargs) -> UnpairedCCA:
     """Set up, train."""
     UnpairedCCA.setup_mudata(mdata, modalities=list(mdata.mod))
-    model = UnpairedCCA(
-        mdata, links=links, random_state=seed, options={"n_permutations": 0, **(options or {})}, **kwargs
-    )
+    options = {"n_permutations": 0, **(options or {})}
+    model = UnpairedCCA(mdata, links=links, random_state=seed, options=options, **kwargs)
     model.train(progress=False, accelerator="cpu")
     return model
 

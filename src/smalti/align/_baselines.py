@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Baseline = Literal["links", "procrustes", "mnn", "gromov", "random"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 """Ways to align that :func:`align_baseline` knows."""
-MAX_GROMOV = 1500
+MAX_GROMOV = 800
 MNN_NEIGHBORS = 10
 
 

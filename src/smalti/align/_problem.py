@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROUND_EPSILONS = (0.05, 0.005)
 """First and last regularisation of further rounds, geometric in between."""
-MAX_STRUCTURE = 1000
+MAX_STRUCTURE = 800
 """Landmarks of the structure term, whose cost grows with their third power."""
 EVIDENCE_IN_ROUNDS = 0.5
 """Weight of the evidence beside the embedding in further rounds."""

@@ -170,7 +170,7 @@ def gromov_plan(
         Plan to start from; independent marginals by default.
     """
     plan = np.outer(*mass) if start is None else start
-    common = {"loss_fun": "square_loss", "symmetric": True, "solver": "PGD", "max_iter": 30, "warmstart": True}
+    common = {"loss_fun": "square_loss", "symmetric": True, "solver": "PGD", "max_iter": 20, "warmstart": True}
     for epsilon in epsilons:
         common |= {"epsilon": epsilon, "G0": plan, "numItermax": 50}
         with warnings.catch_warnings():  # inner iterations are few on purpose
