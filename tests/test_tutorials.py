@@ -7,13 +7,27 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from tests.conftest import DATA_DIR
 
 TUTORIALS = sorted((Path(__file__).resolve().parents[1] / "tutorials").glob("*.ipynb"))
+QUICK = {"quickstart"}
+"""Tutorials that train one small model; the others take a minute or two."""
+NEED_DATA = {"four_omics", "unpaired"}
+"""Tutorials that cannot do without the real data sets."""
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def marks(path: Path) -> list[pytest.MarkDecorator]:
+    slow = [] if path.stem in QUICK else [pytest.mark.slow]
+    return [*slow, pytest.mark.data] if path.stem in NEED_DATA else slow
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=marks(path)) for path in TUTORIALS], ids=lambda path: path.stem
+)
 def test_a_tutorial_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    if DATA_DIR.is_dir():  # otherwise a tutorial on real data simulates its own
+        monkeypatch.setenv("SMALTI_DATA_DIR", str(DATA_DIR.resolve()))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
 

@@ -155,7 +155,8 @@ def label_evidence(
     names
         Names of the labels.
     """
-    shared = np.intersect1d(*(np.unique(codes[codes >= 0]) for codes in labels))
+    first, second = (np.unique(codes[codes >= 0]) for codes in labels)
+    shared = np.intersect1d(first, second)
     if len(shared) < 2:
         return None
     values = [

@@ -50,7 +50,8 @@ class Verdict:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Verdict:
         """Rebuild from a dictionary of its fields; lists become tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in state.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in state.items()}
+        return cls(**fields)
 
     @property
     def p_value(self) -> float:
@@ -147,7 +148,7 @@ def judge(problem: Problem, settings: AlignmentSettings, n_rounds: int) -> Verdi
     if chosen is None:
         kinds = sorted({e.kind for several in problem.evidence.values() for e in several})
         text = f"too little evidence to hold some out ({', '.join(kinds)})" if kinds else "no evidence"
-        nothing = {"identified": False, "score": np.nan, "null": (), "rounds": (), "stability": np.nan}
+        nothing: dict[str, Any] = {"identified": False, "score": np.nan, "null": (), "rounds": (), "stability": np.nan}
         return Verdict(**nothing, n_rounds=1, evidence=text)
     rounds = held_out_scores(small, settings, n_rounds)
     accepted = 1
@@ -162,7 +163,7 @@ def judge(problem: Problem, settings: AlignmentSettings, n_rounds: int) -> Verdi
     pair, at = chosen
     evidence = small.evidence[pair][at]
     return Verdict(
-        identified=bool(null) and p <= LEVEL and z >= MIN_Z and score > 0,
+        identified=bool(null and p <= LEVEL and z >= MIN_Z and score > 0),
         score=score,
         null=null,
         rounds=tuple(float(r) for r in rounds),
