@@ -86,7 +86,7 @@ class UnpairedCCA(UnpairedTraining):
     >>> model = smalti.model.UnpairedCCA(mdata)
     >>> model.train(progress=False)
     >>> model.get_latent_representation().shape
-    (200, 10)
+    (200, 20)
     """
 
     _module_cls = UnpairedModule

@@ -22,7 +22,7 @@ Accept = Literal["held_out", "always", "never"]
 class UnpairedOptions:
     """Everything about UnpairedCCA beyond the few arguments of its constructor."""
 
-    n_latent: int = 10
+    n_latent: int = 20
     """Axes of the common latent; columns weigh by their correlation."""
     ridge: float = 0.05
     """Of the covariances, in units of the variance of a component."""
