@@ -7,15 +7,12 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse as sp
-import torch
 from anndata import AnnData
 from mudata import MuData
 
 from smalti._errors import NotFittedError
 from smalti.metrics import foscttm
 from smalti.model import UnpairedCCA, UnpairedOptions
-from smalti.nn import PlanTable
 
 N = 150
 QUICK = {"n_latent": 4, "n_permutations": 0}
@@ -221,18 +218,3 @@ def test_what_cannot_work_is_said_first():
 def test_options_out_of_range_are_refused(change, says):
     with pytest.raises(ValueError, match=says):
         UnpairedOptions(**change)
-
-
-def test_a_table_gives_the_plan_of_cells_from_that_of_landmarks():
-    rng = np.random.default_rng(0)
-    plan = rng.random((3, 2))
-    members = {"a": sp.csr_matrix([[1.0, 0, 0], [0.25, 0, 0.75]]), "b": sp.csr_matrix([[0.5, 0.5], [0, 1.0]])}
-    maps = {"a": np.array([1, -1, 0]), "b": np.array([-1, 0, 1])}
-    table = PlanTable({("a", "b"): plan}, members, maps)
-    found = table.plan("a", "b", torch.tensor([2, 0]), torch.tensor([1, 2])).numpy()
-    expected = members["a"][[0, 1]].toarray() @ plan @ members["b"][[0, 1]].toarray().T
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        table.plan("b", "a", torch.tensor([1, 2]), torch.tensor([2, 0])).numpy(), expected.T, rtol=1e-5
-    )
-    assert table.plan("a", "c", torch.tensor([2]), torch.tensor([1])) is None
