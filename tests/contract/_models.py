@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from smalti.model import CLUE, MCA, MODIS, CLUEOptions, LossWeights, MCAOptions, MCAWeights, MODISOptions, MODISWeights
+from smalti.model import (
+    CLUE,
+    MCA,
+    MODIS,
+    CLUEOptions,
+    LossWeights,
+    MCAOptions,
+    MCAWeights,
+    MODISOptions,
+    MODISWeights,
+    UnpairedCCA,
+    UnpairedOptions,
+)
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -194,6 +206,40 @@ MODELS += [
             "c": {"likelihood": "gaussian", "encoder_input": "scaled"},
         },
         unmonitored={**modis.unmonitored, "alignment": 0.5},
+    ),
+]
+
+UNPAIRED_OPTIONS = UnpairedOptions(n_latent=5, n_hidden=16, n_permutations=0, accept="always")
+UNPAIRED = {"options": UNPAIRED_OPTIONS, "encoder": "deep"}
+
+unpaired = ModelSpec(
+    name="unpaired",
+    cls=UnpairedCCA,
+    kwargs=UNPAIRED,
+    terms=("correlation", "drift"),
+    unpaired_kwargs={},
+)
+
+MODELS += [
+    unpaired,
+    replace(unpaired, name="unpaired-linear", kwargs={**UNPAIRED, "encoder": "linear"}),
+    replace(
+        unpaired,
+        name="unpaired-tested",
+        kwargs={**UNPAIRED, "options": replace(UNPAIRED_OPTIONS, accept="held_out", n_rounds=1)},
+    ),
+    replace(
+        unpaired,
+        name="unpaired-gumbel",
+        kwargs={**UNPAIRED, "solver": "gumbel", "align": "ssim"},
+        terms=("correlation", "drift", "structure", "entropy", "link_cost"),
+    ),
+    replace(
+        unpaired,
+        name="unpaired-adversarial",
+        kwargs={**UNPAIRED, "align": "adversarial"},
+        terms=("correlation", "drift", "adversarial"),
+        unmonitored={"adversarial": 1.0},
     ),
 ]
 

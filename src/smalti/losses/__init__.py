@@ -11,6 +11,15 @@ from ._latent import agreement, kl_standard_normal, masked_average, modality_con
 from ._likelihoods import FAMILIES, LikelihoodFamily, reconstruction_nll
 from ._mca import Negatives, Pair, channel_contrast, channel_pairs, gather_rows
 from ._target import SparseTarget, Target, make_target, take_rows
+from ._transport import (
+    covariance_drift,
+    gumbel_sinkhorn,
+    max_sliced_wasserstein,
+    mmd,
+    plan_correlation,
+    plan_entropy,
+    structural_similarity,
+)
 
 __all__ = [
     "FAMILIES",
@@ -28,19 +37,26 @@ __all__ = [
     "channel_contrast",
     "channel_pairs",
     "class_cross_entropy",
+    "covariance_drift",
     "divergence_clustering",
     "energy_distance",
     "gather_rows",
     "gaussian_kernel",
     "gradient_penalty",
+    "gumbel_sinkhorn",
     "info_nce",
     "kl_standard_normal",
     "make_target",
     "masked_average",
+    "max_sliced_wasserstein",
+    "mmd",
     "modality_confusion",
     "modality_cross_entropy",
     "modality_game",
+    "plan_correlation",
+    "plan_entropy",
     "published_relativistic",
     "reconstruction_nll",
+    "structural_similarity",
     "take_rows",
 ]

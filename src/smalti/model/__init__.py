@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .align import UnpairedCCA, UnpairedOptions
 from .base import MosaicModel, Translation
 from .clue import CLUE, CLUEOptions, LossWeights
 from .mca import MCA, MCAOptions, MCAWeights
@@ -19,4 +20,6 @@ __all__ = [
     "MODISWeights",
     "MosaicModel",
     "Translation",
+    "UnpairedCCA",
+    "UnpairedOptions",
 ]

@@ -10,6 +10,7 @@ from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
 from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._mlp import MLP, Activation, Block, Norm
+from ._planned import PlannedEncoder, PlanTable
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
 from ._tokens import (
@@ -46,6 +47,8 @@ __all__ = [
     "MeanLink",
     "Norm",
     "PatchTokens",
+    "PlanTable",
+    "PlannedEncoder",
     "ProjectionKind",
     "ScaledInput",
     "SharedDiscriminator",

@@ -1,0 +1,220 @@
+"""UnpairedCCA on planted cells: evidence from a MuData, outputs, acceptance of networks, storage."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from mudata import MuData
+
+from smalti._errors import NotFittedError
+from smalti.metrics import foscttm
+from smalti.model import UnpairedCCA, UnpairedOptions
+
+N = 150
+QUICK = {"n_latent": 4, "n_permutations": 0}
+
+
+def diagonal(n_pairs: int = 0, seed: int = 0, modalities: str = "ab") -> MuData:
+    """Cells of clusters along four factors, counts, every other feature linked; the same cells under other names."""
+    rng = np.random.default_rng(seed)
+    kind = rng.choice(4, N, p=[0.4, 0.3, 0.2, 0.1])
+    factors = 1.2 * rng.normal(size=(4, 4))[kind] + 0.6 * rng.normal(size=(N, 4))
+    shared = rng.normal(size=(4, 12))
+    parts = {}
+    for i, name in enumerate(modalities):
+        own = rng.normal(size=(4, 12))
+        rate = np.exp(np.clip(np.hstack([factors @ shared, factors @ own]) * 0.7 + 1.5, -3, 6))
+        cells = [f"cell{j}" if i == 0 or j < n_pairs else f"{name}{j}" for j in range(N)]
+        names = [f"{name}_{g}" for g in range(24)]
+        obs, var = pd.DataFrame({"kind": kind.astype(str)}, index=cells), pd.DataFrame(index=names)
+        parts[name] = AnnData(rng.poisson(rate).astype(np.float32), obs=obs, var=var)
+    mdata = MuData(parts)
+    mdata.obs["kind"] = pd.concat([m.obs["kind"] for m in parts.values()]).groupby(level=0).first()[mdata.obs_names]
+    return mdata
+
+
+def links(modalities: str = "ab") -> pd.DataFrame:
+    return pd.DataFrame({name: [f"{name}_{g}" for g in range(12)] for name in modalities})
+
+
+def fit(mdata: MuData, labels_key: str | None = None, train: dict | None = None, **kwargs) -> UnpairedCCA:
+    UnpairedCCA.setup_mudata(mdata, labels_key=labels_key)
+    kwargs["options"] = {**QUICK, **kwargs.get("options", {})}
+    model = UnpairedCCA(mdata, **kwargs)
+    model.train(progress=False, accelerator="cpu", **(train or {}))
+    return model
+
+
+def score(model: UnpairedCCA, names: str = "ab", first: int = 0) -> float:
+    z = [model.get_latent_representation(modality=m) for m in names]
+    z = [x[np.isfinite(x).all(1)] for x in z]
+    order = [[int("".join(c for c in name if c.isdigit())) for name in model.adata[m].obs_names] for m in names]
+    # latents come in the order of the whole data, rows of a modality in its own
+    found = []
+    for x, m in zip(z, names, strict=True):
+        rows = np.asarray(model.adata.obsmap[m]).astype(int).ravel()
+        found.append(x[np.argsort(np.argsort(rows[rows > 0]))][np.argsort(order[names.index(m)])][first:])
+    return foscttm(*found)
+
+
+def test_links_align_cells_without_pairs_and_the_verdict_says_so():
+    model = fit(diagonal(), links=links(), options={"n_permutations": 20})
+    assert score(model) < 0.12
+    assert model.verdict.identified
+    assert "held-out rho" in str(model.verdict)
+
+
+def test_permuted_links_are_not_identified():
+    table = links()
+    table["b"] = np.random.default_rng(1).permutation(table["b"])
+    model = fit(diagonal(), links=table, options={"n_permutations": 20})
+    assert not model.verdict.identified
+    assert score(model) > 0.2
+
+
+def test_cells_with_two_modalities_are_pairs_and_help_the_others():
+    model = fit(diagonal(n_pairs=15))
+    assert score(model, first=15) < 0.2
+    assert model.verdict.evidence == "15 pairs"
+
+
+def test_labels_align_and_can_be_ignored(caplog):
+    assert score(fit(diagonal(), labels_key="kind")) < 0.25
+    with caplog.at_level(logging.WARNING):
+        ignored = fit(diagonal(), labels_key="kind", options={"label_weight": 0})
+    assert "do not identify" in caplog.text
+    assert not ignored.verdict.identified
+
+
+def test_three_modalities_share_a_latent():
+    mdata = diagonal(modalities="abc")
+    table = pd.concat([links("ab"), links("bc")])
+    assert score(fit(mdata, links=table), "ac") < 0.2
+
+
+def test_a_match_names_cells_and_gives_a_confidence():
+    model = fit(diagonal(), links=links())
+    found = model.match("a", "b")
+    table = found.to_frame()
+    assert list(table.columns) == ["match", "confidence", "mutual"]
+    assert set(table["match"]) <= set(model.adata["b"].obs_names)
+    assert set(table.index) == set(model.adata["a"].obs_names)
+    assert table["confidence"].between(0, 1).all()
+    kinds = model.adata.obs["kind"]
+    assert (kinds[table.index].to_numpy() == kinds[table["match"]].to_numpy()).mean() > 0.7
+    with pytest.raises(ValueError, match="twice"):
+        model.match("a", "a")
+
+
+def test_cells_of_a_type_that_the_other_modality_lacks_get_little_confidence():
+    mdata = diagonal()
+    keep = mdata["b"].obs["kind"] != "1"
+    mdata = MuData({"a": mdata["a"], "b": mdata["b"][keep].copy()})
+    table = fit(mdata, links=links()).match("a", "b").to_frame()
+    gone = (mdata["a"].obs["kind"].loc[table.index] == "1").to_numpy()
+    assert table["confidence"][gone].median() < 0.5 * table["confidence"][~gone].median()
+
+
+def test_what_is_written_is_what_was_asked_for():
+    model = fit(diagonal(), links=links())
+    before = set(model.adata.obs)
+    model.annotate("a", "b", key_added="x")
+    assert set(model.adata.obs) - before == {"x_match", "x_confidence", "x_mutual"}
+    assert model.adata.obsm["X_x"].shape == (2 * N, 4)
+    assert model.adata.uns["x"]["source"] == "a"
+
+
+def test_networks_replace_the_closed_form_only_if_held_out_evidence_agrees_better():
+    model = fit(diagonal(), links=links(), encoder="deep")
+    better = model.acceptance_["trained"] > model.acceptance_["closed_form"]
+    assert bool(model.module.accepted) == better
+    never = fit(diagonal(), links=links(), encoder="deep", options={"accept": "never"})
+    linear = fit(diagonal(), links=links())
+    np.testing.assert_allclose(never.get_latent_representation(), linear.get_latent_representation(), atol=1e-6)
+    always = fit(diagonal(), links=links(), encoder="deep", options={"accept": "always"})
+    assert np.abs(always.get_latent_representation() - linear.get_latent_representation()).max() > 1e-3
+
+
+@pytest.mark.parametrize("align", ["mmd", "energy", "max_sliced", "ssim", "adversarial"])
+def test_further_objectives_train_and_are_logged(align):
+    options = {"accept": "always"}
+    model = fit(diagonal(), links=links(), encoder="deep", align=align, options=options, train={"max_epochs": 2})
+    term = {"ssim": "structure", "adversarial": "adversarial"}.get(align, "align")
+    assert np.isfinite(model.history[f"{term}_train"].to_numpy(dtype=float)).all()
+    assert score(model) < 0.2
+
+
+def test_plans_with_gradients_train_and_refuse_large_batches():
+    options = {"accept": "always"}
+    model = fit(diagonal(), links=links(), solver="gumbel", options=options, train={"max_epochs": 3})
+    assert score(model) < 0.2
+    assert "link_cost_train" in model.history
+
+
+def test_landmarks_serve_for_many_cells():
+    model = fit(diagonal(), links=links(), options={"max_cells": 50, "n_landmarks": 60})
+    assert score(model) < 0.15
+
+
+def test_cells_are_matched_within_their_batch_if_wanted():
+    mdata = diagonal()
+    mdata.obs["donor"] = [f"d{int(''.join(c for c in n if c.isdigit())) % 2}" for n in mdata.obs_names]
+    UnpairedCCA.setup_mudata(mdata, batch_key="donor")
+    model = UnpairedCCA(mdata, links=links(), options={**QUICK, "within_batch": True})
+    model.train(progress=False, accelerator="cpu")
+    problem, alignment = model._aligned
+    donors = [mdata.obs["donor"].to_numpy()[np.asarray(mdata.obsmap[m]).astype(int).ravel() > 0] for m in "ab"]
+    same = donors[0][:, None] == donors[1][None]
+    assert alignment.plans["a", "b"][~same].sum() < 0.01
+    assert problem.apart
+
+
+def test_baselines_come_in_the_order_of_the_data():
+    model = fit(diagonal(), links=links())
+    found = model.baseline("links")
+    here = np.asarray(model.adata.obsmap["a"]).astype(int).ravel() > 0
+    assert np.isfinite(found["a"][here]).all()
+    assert np.isnan(found["a"][~here]).all()
+
+
+def test_links_and_verdict_survive_storage(tmp_path):
+    mdata = diagonal()
+    model = fit(mdata, links=links(), options={"n_permutations": 3})
+    model.save(tmp_path / "model")
+    loaded = UnpairedCCA.load(tmp_path / "model", mdata)
+    assert str(loaded.verdict) == str(model.verdict)
+    pd.testing.assert_frame_equal(loaded.links, model.links, check_dtype=False)
+    np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-6)
+    assert (loaded.match("a", "b").plan.partner == model.match("a", "b").plan.partner).all()
+
+
+def test_what_cannot_work_is_said_first():
+    mdata = diagonal()
+    UnpairedCCA.setup_mudata(mdata)
+    with pytest.raises(NotFittedError, match="before `train`"):
+        _ = UnpairedCCA(mdata).verdict
+    with pytest.raises(ValueError, match="'b' does not have: 'b_99'"):
+        UnpairedCCA(mdata, links=pd.DataFrame({"a": ["a_1"], "b": ["b_99"]}))
+    with pytest.raises(ValueError, match="`encoder`"):
+        UnpairedCCA(mdata, encoder="wide")
+    UnpairedCCA.setup_mudata(mdata, modalities={"a": {"encoder_input": "counts"}, "b": None})
+    with pytest.raises(ValueError, match="encoder input of 'a' is 'counts'"):
+        UnpairedCCA(mdata)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epsilon": 0}, "epsilon"),
+        ({"accept": "maybe"}, "accept"),
+        ({"structure": 2}, "structure"),
+        ({"n_latent": 0}, "n_latent"),
+    ],
+)
+def test_options_out_of_range_are_refused(change, says):
+    with pytest.raises(ValueError, match=says):
+        UnpairedOptions(**change)
