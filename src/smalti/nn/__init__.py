@@ -8,7 +8,21 @@ from ._decoder import Decoder, MeanLink
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
 from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
+from ._gates import (
+    GATE_CONVENTION,
+    SIGMA,
+    GateSchedule,
+    GlobalGate,
+    GroupGate,
+    draw_gate,
+    expected_gate,
+    from_shifted,
+    gate_rows,
+    open_probability,
+    project_,
+)
 from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
+from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
@@ -25,7 +39,9 @@ from ._tokens import (
 )
 
 __all__ = [
+    "GATE_CONVENTION",
     "MLP",
+    "SIGMA",
     "Activation",
     "AlignmentEncoder",
     "Block",
@@ -39,9 +55,13 @@ __all__ = [
     "FrozenProjection",
     "Fusion",
     "Gaussian",
+    "GateSchedule",
     "GaussianEncoder",
+    "GlobalGate",
+    "GroupGate",
     "JudgedLatent",
     "LinearSkip",
+    "LocalGate",
     "LogNormalised",
     "MeanLink",
     "Norm",
@@ -59,9 +79,15 @@ __all__ = [
     "VectorToken",
     "Wiring",
     "activation_bytes",
+    "draw_gate",
+    "expected_gate",
+    "from_shifted",
     "fuse",
+    "gate_rows",
     "make_tokens",
     "masked_mean",
+    "open_probability",
     "product_of_experts",
+    "project_",
     "sparse_matmul",
 ]
