@@ -11,6 +11,7 @@ from ._experts import Fusion, fuse, masked_mean, product_of_experts
 from ._gates import (
     GATE_CONVENTION,
     SIGMA,
+    START,
     GateSchedule,
     GlobalGate,
     GroupGate,
@@ -42,6 +43,7 @@ __all__ = [
     "GATE_CONVENTION",
     "MLP",
     "SIGMA",
+    "START",
     "Activation",
     "AlignmentEncoder",
     "Block",

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, make_reader
+from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, fit_scaled, make_reader
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection, ScaledInput
 from smalti.pp import choose_n_components, make_transform
 
-from ._moments import fit_scaled
 from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
 
 if TYPE_CHECKING:
