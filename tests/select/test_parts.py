@@ -8,6 +8,7 @@ import torch
 from _planted import moons
 from scipy.stats import chi2
 
+from smalti._gate_report import diagnose
 from smalti.select._cca_parts import deep_correlation
 from smalti.select._graph import (
     affinity,
@@ -19,7 +20,6 @@ from smalti.select._graph import (
 )
 from smalti.select._path import jaccard, longest_stretch
 from smalti.select._prune import leave_one_out, prune
-from smalti.select._result import diagnose
 from smalti.select._warm_start import dependence, legendre_features
 
 

@@ -8,6 +8,7 @@ from ._decoder import Decoder, MeanLink
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
 from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
+from ._feature_gate import DrawnGate, FeatureGate, GateKind
 from ._gates import (
     GATE_CONVENTION,
     SIGMA,
@@ -54,9 +55,12 @@ __all__ = [
     "Decoder",
     "DenseInput",
     "Discriminator",
+    "DrawnGate",
     "FrozenProjection",
+    "FeatureGate",
     "Fusion",
     "Gaussian",
+    "GateKind",
     "GateSchedule",
     "GaussianEncoder",
     "GlobalGate",

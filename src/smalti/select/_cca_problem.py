@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from smalti._gate_report import diagnose
 from smalti._validate import check_positive
 from smalti.nn import SIGMA, GlobalGate
 
 from ._cca_parts import deep_correlation, linear_start, refit
-from ._result import Selection, diagnose, spread
+from ._result import Selection, spread
 from ._values import Values, paired_rows
 
 if TYPE_CHECKING:

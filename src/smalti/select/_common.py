@@ -12,13 +12,14 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.random_projection import GaussianRandomProjection
 
+from smalti._gate_report import diagnose
 from smalti._validate import check_count, check_positive, shorten
 from smalti.nn import open_probability
 
 from ._engine import SelectOptions, optimise
 from ._path import Path, follow, search, stability
 from ._prune import prune
-from ._result import Selection, diagnose, partners, spread
+from ._result import Selection, partners, spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

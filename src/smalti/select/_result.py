@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UNS_KEY = "gates"
-BETWEEN = (0.1, 0.9)
-STUCK_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,33 +79,6 @@ def spread(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: float
     out = np.full(n, fill, dtype=np.asarray(values).dtype)
     out[columns] = values
     return out
-
-
-def diagnose(name: str, probability: NDArray[Any], selected: NDArray[np.bool_], what: str) -> str | None:
-    """Return one sentence and the remedy if gates are all closed, all open or undecided; ``None`` if all is well.
-
-    Parameters
-    ----------
-    name
-        Modality.
-    probability
-        ``(D,)`` probabilities to be open.
-    selected
-        ``(D,)`` bool.
-    what
-        The price, in words, such as ``"lam=0.1"``.
-    """
-    if not selected.any():
-        return f"All {len(selected)} gates of modality {name!r} are closed at {what}: lower the price."
-    if selected.all():
-        return f"All {len(selected)} gates of modality {name!r} are open at {what}: raise the price."
-    between = float(((probability > BETWEEN[0]) & (probability < BETWEEN[1]) & selected).mean())
-    if between > STUCK_SHARE:
-        return (
-            f"{between:.0%} of the gates of modality {name!r} are stuck half open at {what}: train for more steps, or "
-            "raise the price."
-        )
-    return None
 
 
 def partners(x: NDArray[Any], names: pd.Index, selected: NDArray[np.bool_], limit: float = 0.95) -> dict[str, str]:

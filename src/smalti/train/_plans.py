@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from scvi.module.base import BaseModuleClass, LossOutput
 
+    from smalti.nn import FeatureGate
+
 
 class MosaicPlan(TrainingPlan):
     """Plan with one optimiser and a learning-rate schedule that is explicit in steps.
@@ -66,7 +68,15 @@ class MosaicPlan(TrainingPlan):
         return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.n_steps, 1.0)))
 
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimiser for some parameters."""
+        """Return the optimiser for some parameters; those of gates get a learning rate of their own."""
+        gated = {id(p) for gate in self.gates for p in gate.parameters()}
+        if any(id(p) in gated for p in parameters):
+            own = {"lr": self.options.gate_lr, "weight_decay": 0.0}
+            groups = [
+                {"params": [p for p in parameters if id(p) not in gated]},
+                {"params": [p for p in parameters if id(p) in gated], **own},
+            ]
+            return torch.optim.AdamW(groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay)
         if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop(parameters, lr=self.lr)
         fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
@@ -90,8 +100,23 @@ class MosaicPlan(TrainingPlan):
         """Clip gradients (one pass over the parameters, before every step)."""
         limit = gradient_clip_val or self.options.gradient_clip
         if limit is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, limit)
+            for group in optimizer.param_groups:  # one group, and one of gates, whose price must not slow the rest
+                torch.nn.utils.clip_grad_norm_(group["params"], limit)
+
+    @property
+    def gates(self) -> list[FeatureGate]:
+        """Gates in front of encoders; none for most models."""
+        return list(getattr(self.module, "gates", ()))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set price and noise of gates."""
+        for gate in self.gates:
+            gate.anneal(self.step / self.n_steps)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the parameters of gates where they have a gradient."""
+        for gate in self.gates:
+            gate.project()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network and stop at the first loss that is not finite."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._class_reference import ClassReference
 from ._first_pass import balancing_weights, encoder_inputs, linear_alignment, warm_start
 from ._fit_inputs import FittedInputs
+from ._gating import MosaicModule
 from ._inputs import MosaicInputs
 from ._labels import LabelMixin
 from ._memory import check_memory
@@ -24,6 +25,7 @@ __all__ = [
     "ModalitySize",
     "MosaicInputs",
     "MosaicModel",
+    "MosaicModule",
     "MosaicSizes",
     "Retrieval",
     "RetrievalMixin",
