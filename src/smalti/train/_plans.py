@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from smalti.nn import FeatureGate
 
 
+GATE_SCALE_STEP = 10
+"""Step after which the typical gradient of a gate is known."""
+
+
 class MosaicPlan(TrainingPlan):
     """Plan with one optimiser and a learning-rate schedule that is explicit in steps.
 
@@ -71,7 +75,7 @@ class MosaicPlan(TrainingPlan):
         """Return the optimiser for some parameters; those of gates get a learning rate of their own."""
         gated = {id(p) for gate in self.gates for p in gate.parameters()}
         if any(id(p) in gated for p in parameters):
-            own = {"lr": self.options.gate_lr, "weight_decay": 0.0}
+            own = {"lr": self.options.gate_lr, "weight_decay": 0.0, "gates": True}
             groups = [
                 {"params": [p for p in parameters if id(p) not in gated]},
                 {"params": [p for p in parameters if id(p) in gated], **own},
@@ -117,6 +121,13 @@ class MosaicPlan(TrainingPlan):
         """Keep the parameters of gates where they have a gradient."""
         for gate in self.gates:
             gate.project()
+        if self.gates and self.step == GATE_SCALE_STEP:
+            # steps of Adam have the size of their sign: gates of features that matter little should move little
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    gradients = [p.grad.ravel() for p in group["params"] if p.grad is not None]
+                    if group.get("gates") and gradients:
+                        group["eps"] = max(float(torch.cat(gradients).square().mean().sqrt()), 1e-12)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network and stop at the first loss that is not finite."""

@@ -53,9 +53,9 @@ class MosaicModule(BaseModuleClass):
         """Add price times expected number of open features to a loss, and log both."""
         total = output.loss.new_zeros(())
         for name, gate in self.inputs.gates.items():
-            n_open = gate.price()
-            total = total + gate.lam * n_open
-            output.extra_metrics[f"open_{name}"] = n_open.detach()
+            if gate.lam > 0:
+                total = total + gate.lam * gate.price()
+            output.extra_metrics[f"open_{name}"] = gate.n_open()
         output.loss = output.loss + total
         output.extra_metrics["gates"] = total.detach()
 
@@ -140,7 +140,12 @@ class GateMixin:
             for column in table:
                 adata.var[column] = table[column].to_numpy()
             config = self.sizes_.modalities[name].gate or {}
-            uns: dict[str, Any] = {"method": type(self).__name__, "kind": config["kind"], "lam": float(gate.lam)}
+            uns: dict[str, Any] = {
+                "method": type(self).__name__,
+                "kind": config["kind"],
+                "lam": float(gate.lam),
+                "keep": gate.keep or -1,
+            }
             uns |= {"convention": config["convention"], "sigma": config["sigma"]}
             logged = (self.history_ or {}).get(f"open_{name}_train")
             if logged is not None:
@@ -158,7 +163,7 @@ class GateMixin:
             if gate.shared is None:
                 continue
             table = self.get_gates(name)
-            price = f"a price of {float(gate.lam):.3g}"
+            price = f"a price of {gate.penalty:.3g}" if gate.keep is None else f"`gate_keep={gate.keep}`"
             if message := diagnose(name, table["gate_prob"].to_numpy(), table["selected"].to_numpy(), price):
                 logger.warning(message)
 
