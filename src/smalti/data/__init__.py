@@ -16,8 +16,10 @@ from ._modality import (
     refuse_view,
     resolve_modalities,
 )
+from ._moments import fit_scaled
 from ._presence import presence, row_maps
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
+from ._values import looks_like_counts, matrix_of
 
 __all__ = [
     "COUNT_LIKELIHOODS",
@@ -37,9 +39,12 @@ __all__ = [
     "MosaicDataset",
     "MosaicManager",
     "coalesce_obs",
+    "fit_scaled",
     "infer_encoder_input",
     "infer_likelihood",
+    "looks_like_counts",
     "make_reader",
+    "matrix_of",
     "presence",
     "refuse_view",
     "resolve_modalities",

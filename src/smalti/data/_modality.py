@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from smalti._errors import MosaicAlignmentError
-from smalti._validate import check_choice, check_keys, check_unique, shorten
+from smalti._validate import check_choice, check_keys, check_positive, check_unique, shorten
+from smalti.nn import GateKind
 
 from ._presence import presence, row_maps
 from ._values import (
@@ -57,9 +58,38 @@ class Modality:
     """Key of ``.varm`` with a boolean table, one column per batch: which features the batch's panel measured.
     Unmeasured ones leave loss and encoder."""
 
+    gate: GateKind | None = None
+    """Stochastic gates in front of the encoder: ``"global"`` (one per feature), ``"group"`` (one per group),
+    ``"sparse_group"`` (per group, and per feature inside it), ``"local"`` (per cell and feature) or
+    ``"global+local"``."""
+    gate_keep: float | None = None
+    """Features to keep, a share below 1 or a number; a fifth by default. The price of open gates is then found in
+    training."""
+    gate_penalty: float | None = None
+    """Price per open feature in units of the loss, instead of ``gate_keep``."""
+    gate_groups: str | None = None
+    """Column of ``.var`` with the group of each feature; missing values are groups of their own."""
+
     def __post_init__(self) -> None:
         if self.likelihood is not None:
             check_choice(self.likelihood, get_args(Likelihood), "likelihood")
+        if self.gate is None:
+            for name in ("gate_keep", "gate_penalty", "gate_groups"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` has no meaning without gates: name them, such as `gate='global'`.")
+            return
+        check_choice(self.gate, get_args(GateKind), "gate")
+        if self.gate_keep is not None and self.gate_penalty is not None:
+            raise ValueError("Expected either `gate_keep` or `gate_penalty`, found both.")
+        if self.gate_keep is not None:
+            check_positive(self.gate_keep, "gate_keep")
+        if self.gate_penalty is not None:
+            check_positive(self.gate_penalty, "gate_penalty", allow_zero=True)
+        if (self.gate_groups is not None) != ("group" in self.gate):
+            raise ValueError(
+                f"Gates of groups need `gate_groups`, a column of `.var`, and others have no use for it; found "
+                f"gate={self.gate!r} and gate_groups={self.gate_groups!r}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a plain dictionary, as stored in the registry."""
@@ -239,6 +269,11 @@ def _resolve(mdata: MuData, name: str, spec: Modality) -> Modality:
         logger.info("Modality %r: encoder input %r, inferred from the values.", name, encoder_input)
     elif encoder_input not in ENCODER_INPUTS:
         components_of(adata, encoder_input, name)
+    if spec.gate is not None and encoder_input not in ENCODER_INPUTS:
+        raise ValueError(
+            f"Gates act on features, but the encoder of modality {name!r} sees components, `.obsm[{encoder_input!r}]`. "
+            "Use `encoder_input='pca'`, 'lsi', 'clr', 'scaled' or 'counts', or leave the gate out."
+        )
     if spec.feature_mask is not None:
         check_keys([spec.feature_mask], list(adata.varm), f"Feature mask of modality {name!r} (`.varm`)")
     return replace(spec, likelihood=likelihood, encoder_input=encoder_input)

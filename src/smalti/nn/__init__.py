@@ -8,7 +8,23 @@ from ._decoder import Decoder, MeanLink
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
 from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
+from ._feature_gate import DrawnGate, FeatureGate, GateKind
+from ._gates import (
+    GATE_CONVENTION,
+    SIGMA,
+    START,
+    GateSchedule,
+    GlobalGate,
+    GroupGate,
+    draw_gate,
+    expected_gate,
+    from_shifted,
+    gate_rows,
+    open_probability,
+    project_,
+)
 from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
+from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
 from ._planned import PlannedEncoder, PlanTable
 from ._projection import FrozenProjection, ProjectionKind
@@ -26,7 +42,10 @@ from ._tokens import (
 )
 
 __all__ = [
+    "GATE_CONVENTION",
     "MLP",
+    "SIGMA",
+    "START",
     "Activation",
     "AlignmentEncoder",
     "Block",
@@ -37,12 +56,19 @@ __all__ = [
     "Decoder",
     "DenseInput",
     "Discriminator",
+    "DrawnGate",
     "FrozenProjection",
+    "FeatureGate",
     "Fusion",
     "Gaussian",
+    "GateKind",
+    "GateSchedule",
     "GaussianEncoder",
+    "GlobalGate",
+    "GroupGate",
     "JudgedLatent",
     "LinearSkip",
+    "LocalGate",
     "LogNormalised",
     "MeanLink",
     "Norm",
@@ -62,9 +88,15 @@ __all__ = [
     "VectorToken",
     "Wiring",
     "activation_bytes",
+    "draw_gate",
+    "expected_gate",
+    "from_shifted",
     "fuse",
+    "gate_rows",
     "make_tokens",
     "masked_mean",
+    "open_probability",
     "product_of_experts",
+    "project_",
     "sparse_matmul",
 ]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ._feature_gate import DrawnGate
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -43,6 +45,14 @@ class ByModality(nn.Module, Generic[ModuleT]):
         return {name: self[name] for name in self.keys_}.items()
 
 
+def log_normalise(x: SparseRows | Tensor) -> SparseRows | Tensor:
+    r"""Return :math:`\log(1 + 10^4 x / N)` of rows of counts with sums :math:`N`; sparse rows stay sparse."""
+    if isinstance(x, SparseRows):
+        total = x.row_sums().clamp(min=1e-8)
+        return x.map_values(torch.log1p(1e4 * x.values / total[x.row_index()]))
+    return torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8))
+
+
 class CountsInput(nn.Module):
     r"""Trainable first layer on the values themselves, :math:`\log(1 + 10^4 x / N) W + b` for counts.
 
@@ -63,14 +73,11 @@ class CountsInput(nn.Module):
         self.linear = SparseLinear(n_features, n_out)
         self.log = log
 
-    def forward(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
-        """Map ``B`` rows to ``(B, n_out)``."""
-        if not self.log:
-            return self.linear(x)
-        if isinstance(x, SparseRows):
-            total = x.row_sums().clamp(min=1e-8)
-            return self.linear(x.map_values(torch.log1p(1e4 * x.values / total[x.row_index()])))
-        return self.linear(torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8)))
+    def forward(self, x: SparseRows | Tensor, batch: Tensor, gate: DrawnGate | None = None) -> Tensor:
+        """Map ``B`` rows to ``(B, n_out)``, through gates if there are any."""
+        if self.log:
+            x = log_normalise(x)
+        return self.linear(x if gate is None else gate(x))
 
 
 class DenseInput(nn.Module):
@@ -147,12 +154,13 @@ class ScaledInput(nn.Module):
             x = torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8))
         return x
 
-    @torch.no_grad()
-    def forward(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
-        """Map ``B`` rows and batch codes (-1 for unknown) to ``(B, G)``."""
-        row = self._row(batch)
-        z = (self.normalised(x, batch) - self.centre[row]) * self.scale
-        return torch.where(self.feature_mask[row], z, 0.0) if self.masked else z
+    def forward(self, x: SparseRows | Tensor, batch: Tensor, gate: DrawnGate | None = None) -> Tensor:
+        """Map ``B`` rows and batch codes (-1 for unknown) to ``(B, G)``, through gates if there are any."""
+        with torch.no_grad():
+            row = self._row(batch)
+            z = (self.normalised(x, batch) - self.centre[row]) * self.scale
+            z = torch.where(self.feature_mask[row], z, 0.0) if self.masked else z
+        return z if gate is None else cast("Tensor", gate(z))
 
     def _row(self, batch: Tensor) -> Tensor:
         return torch.where(batch < 0, self.centre.shape[0] - 1, batch)

@@ -14,6 +14,8 @@ from ._sparse import SparseRows, sparse_matmul
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ._feature_gate import DrawnGate
+
 ProjectionKind = Literal["lognorm", "tfidf", "clr", "identity"]
 
 
@@ -132,8 +134,7 @@ class FrozenProjection(nn.Module):
         """Return what ``repr`` shows between the brackets."""
         return ", ".join(f"{k}={v!r}" for k, v in self.config.items())
 
-    @torch.no_grad()
-    def forward(self, x: SparseRows | Tensor, batch: Tensor | None = None) -> Tensor:
+    def forward(self, x: SparseRows | Tensor, batch: Tensor | None = None, gate: DrawnGate | None = None) -> Tensor:
         """Return components ``(B, K)``.
 
         Parameters
@@ -143,22 +144,28 @@ class FrozenProjection(nn.Module):
         batch
             ``(B,)`` int64 codes; -1 means a batch that was not seen. By default all rows are of the only batch, or of
             unknown batch if there are several.
+        gate
+            Gates on the mapped values; only they get a gradient. Open ones change nothing.
         """
         n_rows = x.n_rows if isinstance(x, SparseRows) else x.shape[0]
         if batch is None:
             batch = self.weight.new_full((n_rows,), 0 if self.n_batch == 1 else -1, dtype=torch.int64)
         batch = batch.reshape(-1)
         batch = torch.where(batch < 0, self.n_batch, batch)
-        values, total = self.map_values(x, batch)
-        z = sparse_matmul(values, self.weight) if isinstance(values, SparseRows) else values @ self.weight
-        z = z - self.offset[batch]
-        if self.row_standardize:
-            z = z - z.mean(1, keepdim=True)
-            z = z / z.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)
-        z = (z - self.centre[batch]) * self.scale
-        if self.kind != "identity":
-            z = torch.where(total[:, None] > 0, z, 0.0)
-        return z
+        with torch.set_grad_enabled(gate is not None and torch.is_grad_enabled()):
+            values, total = self.map_values(x, batch)
+            offset = self.offset
+            if gate is not None:
+                values, offset = gate(values), offset + gate.shift(self.weight)
+            z = sparse_matmul(values, self.weight) if isinstance(values, SparseRows) else values @ self.weight
+            z = z - offset[batch]
+            if self.row_standardize:
+                z = z - z.mean(1, keepdim=True)
+                z = z / z.square().mean(1, keepdim=True).clamp_min(1e-24).sqrt()
+            z = (z - self.centre[batch]) * self.scale
+            if self.kind != "identity":
+                z = torch.where(total[:, None] > 0, z, 0.0)
+            return z
 
     @torch.no_grad()
     def map_values(self, x: SparseRows | Tensor, batch: Tensor) -> tuple[SparseRows | Tensor, Tensor]:

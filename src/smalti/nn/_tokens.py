@@ -10,10 +10,13 @@ from torch import nn
 
 from smalti._validate import check_choice, check_count
 
+from ._inputs import log_normalise
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ._feature_gate import DrawnGate
 
 TokenKind = Literal["patches", "columns", "vector"]
 """Groups of columns, a token each; a token per column; one token for all columns."""
@@ -34,14 +37,12 @@ class LogNormalised(nn.Module):
         super().__init__()
         self.counts = counts
 
-    def forward(self, x: SparseRows | Tensor, batch: Tensor | None = None) -> SparseRows | Tensor:
-        """Map ``B`` rows to ``B`` rows; ``batch`` changes nothing, other input layers need it."""
-        if not self.counts:
-            return x
-        if isinstance(x, SparseRows):
-            total = x.row_sums().clamp(min=1e-8)
-            return x.map_values(torch.log1p(1e4 * x.values / total[x.row_index()]))
-        return torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8))
+    def forward(
+        self, x: SparseRows | Tensor, batch: Tensor | None = None, gate: DrawnGate | None = None
+    ) -> SparseRows | Tensor:
+        """Map ``B`` rows to ``B`` rows, through gates if any; ``batch`` changes nothing, other input layers need it."""
+        x = log_normalise(x) if self.counts else x
+        return x if gate is None else gate(x)
 
 
 class PatchTokens(nn.Module):

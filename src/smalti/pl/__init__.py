@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._calibration import calibration
 from ._confusion import confusion
 from ._coordinates import umap_coordinates
+from ._gates import gates
 from ._history import history
 from ._latent import latent
 from ._learning_curve import learning_curve
@@ -14,6 +15,7 @@ from ._overview import overview
 __all__ = [
     "calibration",
     "confusion",
+    "gates",
     "history",
     "latent",
     "learning_curve",

@@ -25,10 +25,12 @@ class RestoreBest(Callback):
     only
         Beginnings of the names of the weights it cares for; all by default. Parts that share no weight have their best
         epochs at different times.
+    first_epoch
+        Epochs before it do not count: their objective was another one.
     """
 
-    def __init__(self, monitor: str, *, only: tuple[str, ...] | None = None) -> None:
-        self.monitor, self.only = monitor, only
+    def __init__(self, monitor: str, *, only: tuple[str, ...] | None = None, first_epoch: int = 0) -> None:
+        self.monitor, self.only, self.first_epoch = monitor, only, first_epoch
         self.best = math.inf
         self.best_epoch = -1
         self._weights: dict[str, Tensor] | None = None
@@ -41,6 +43,8 @@ class RestoreBest(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the monitor with the best so far."""
         value = trainer.callback_metrics.get(self.monitor)
+        if trainer.current_epoch < self.first_epoch:
+            return
         if trainer.sanity_checking or value is None or not float(value) < self.best:
             return
         self.best, self.best_epoch = float(value), trainer.current_epoch

@@ -44,8 +44,11 @@ class PlanOptions:
     """Share of all steps over which noise on the discriminator's input falls from 1 to 0 standard deviations
     (release of CLUE: 12 of 72 units)."""
 
+    gate_lr: float = 1e-2
+    """Peak learning rate of the parameters of gates, which have no weight decay."""
+
     def __post_init__(self) -> None:
-        for name in ("lr", "weight_decay", "n_steps_warmup"):
+        for name in ("lr", "gate_lr", "weight_decay", "n_steps_warmup"):
             check_positive(getattr(self, name), name, allow_zero=True)
         for name in ("kl_warmup", "burn_in", "game_warmup"):
             check_in_range(getattr(self, name), 0, 1, name)

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
     from scvi.module.base import BaseModuleClass, LossOutput
 
+    from smalti.nn import FeatureGate
+
+
+GATE_SCALE_STEP = 10
+"""Step after which the typical gradient of a gate is known."""
+
 
 class MosaicPlan(TrainingPlan):
     """Plan with one optimiser and a learning-rate schedule that is explicit in steps.
@@ -72,7 +78,15 @@ class MosaicPlan(TrainingPlan):
             _ = self.trainer.estimated_stepping_batches
 
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """Return the optimiser for some parameters."""
+        """Return the optimiser for some parameters; those of gates get a learning rate of their own."""
+        gated = {id(p) for gate in self.gates for p in gate.parameters()}
+        if any(id(p) in gated for p in parameters):
+            own = {"lr": self.options.gate_lr, "weight_decay": 0.0, "gates": True}
+            groups = [
+                {"params": [p for p in parameters if id(p) not in gated]},
+                {"params": [p for p in parameters if id(p) in gated], **own},
+            ]
+            return torch.optim.AdamW(groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay)
         if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop(parameters, lr=self.lr)
         fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
@@ -105,8 +119,30 @@ class MosaicPlan(TrainingPlan):
         """Clip gradients (one pass over the parameters, before every step)."""
         limit = gradient_clip_val or self.options.gradient_clip
         if limit is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, limit)
+            for group in optimizer.param_groups:  # one group, and one of gates, whose price must not slow the rest
+                torch.nn.utils.clip_grad_norm_(group["params"], limit)
+
+    @property
+    def gates(self) -> list[FeatureGate]:
+        """Gates in front of encoders; none for most models."""
+        return list(getattr(self.module, "gates", ()))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set price and noise of gates."""
+        for gate in self.gates:
+            gate.anneal(self.step / self.n_steps)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the parameters of gates where they have a gradient."""
+        for gate in self.gates:
+            gate.project()
+        if self.gates and self.step == GATE_SCALE_STEP:
+            # steps of Adam have the size of their sign: gates of features that matter little should move little
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    gradients = [p.grad.ravel() for p in group["params"] if p.grad is not None]
+                    if group.get("gates") and gradients:
+                        group["eps"] = max(float(torch.cat(gradients).square().mean().sqrt()), 1e-12)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network and stop at the first loss that is not finite."""

@@ -6,6 +6,7 @@ from ._class_reference import ClassReference
 from ._class_training import ClassTraining
 from ._first_pass import balancing_weights, encoder_inputs, linear_alignment, warm_start
 from ._fit_inputs import FittedInputs
+from ._gating import MosaicModule
 from ._infer_centres import infer_centres
 from ._inputs import MosaicInputs
 from ._labels import LabelMixin
@@ -27,6 +28,7 @@ __all__ = [
     "ModalitySize",
     "MosaicInputs",
     "MosaicModel",
+    "MosaicModule",
     "MosaicSizes",
     "Retrieval",
     "RetrievalMixin",

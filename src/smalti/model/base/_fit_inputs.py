@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, make_reader
+from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, fit_scaled, make_reader
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection, ScaledInput
 from smalti.pp import choose_n_components, make_transform
 
-from ._moments import fit_scaled
+from ._fit_gates import FittedGate
 from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class FittedInputs:
             self._fit_layer(field, n_components or MAX_COMPONENTS, random_state)
         if n_components is None and self.components:
             self._truncate(self._choose(random_state))
+        self.gates = {f.name: FittedGate(f, self, random_state) for f in manager.modality_fields if f.spec.gate}
         for name, layer in self.layers.items():
             if isinstance(layer, FrozenProjection | DenseInput):
                 spread = float(self.components[name].std(axis=0).max())
@@ -96,6 +97,8 @@ class FittedInputs:
             table = inputs.mask_table(name)
             if mask is not None and table is not None:
                 table.copy_(torch.from_numpy(np.vstack([mask, mask.any(axis=0)])))
+        for gate in self.gates.values():
+            gate.load_into(inputs)
         rates, library = {}, {}
         for field in self.manager.modality_fields:
             rates[field.name], library[field.name] = self._rates(field)
@@ -205,6 +208,7 @@ class FittedInputs:
             input_kind=kind,
             input_config=config,
             masked=self.masks[field.name] is not None,
+            gate=self.gates[field.name].config if field.name in self.gates else None,
         )
 
     def _rates(self, field: ModalityField) -> tuple[torch.Tensor, NDArray[np.float64]]:

@@ -13,6 +13,8 @@ from smalti.data import INDEX, INPUT_PREFIX, PREFIX, PRESENT
 from smalti.losses import FAMILIES
 from smalti.nn import ByModality, CountsInput, DenseInput, FrozenProjection, ScaledInput, SparseRows
 
+from ._gating import make_gate
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -54,6 +56,14 @@ class MosaicInputs(nn.Module):
                 mask = torch.ones(sizes.n_batch + 1, size.n_features, dtype=torch.bool)
                 self.masks.register_buffer(f"mask_{i}", mask)
         self.balance_table = None
+        self.gates = ByModality({name: make_gate(size) for name, size in sizes.modalities.items() if size.gate})
+        self.contexts = ByModality(
+            {
+                name: FrozenProjection(**size.gate["context"])
+                for name, size in sizes.modalities.items()
+                if size.gate and size.gate["context"]
+            }
+        )
 
     def position(self, name: str) -> int:
         """Return the column of modality ``name`` in presence."""
@@ -88,7 +98,18 @@ class MosaicInputs(nn.Module):
         batch = self.batch(tensors)[here]
         if self.sizes.modalities[name].input_kind == "counts":  # fixed transforms know the mask themselves
             rows = self.measured(rows, name, batch)
-        return self.layers[name](rows, batch)
+        if name not in list(self.gates):
+            return self.layers[name](rows, batch)
+        gate, context = self.gates[name], None
+        if gate.local is not None:
+            context = (self.contexts if name in list(self.contexts) else self.layers)[name](rows, batch)
+        return self.layers[name](rows, batch, gate(context))
+
+    def context(self, tensors: dict[str, Any], name: str, here: Tensor) -> Tensor:
+        """Return what local gates of the present cells are predicted from, ``(n, width)``."""
+        x = tensors[PREFIX + name]
+        rows, batch = x.drop_empty(here) if isinstance(x, SparseRows) else x[here], self.batch(tensors)[here]
+        return (self.contexts if name in list(self.contexts) else self.layers)[name](rows, batch)
 
     def covariates(self, batch: Tensor) -> Tensor | None:
         """Return one-hot batches, ``(B, n_batch)``; equal shares for -1; ``None`` if there is only one batch."""

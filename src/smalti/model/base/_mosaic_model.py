@@ -15,6 +15,7 @@ from smalti._errors import MosaicAlignmentError, NotFittedError
 from smalti._validate import check_choice, shorten
 from smalti.data import PREFIX, CategoryField, ModalityField, MosaicManager, refuse_view, resolve_modalities, to_device
 
+from ._gating import GateMixin
 from ._storage import StorageMixin
 from ._training import TrainingMixin
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 INFERENCE_BATCH = 1024
 
 
-class MosaicModel(TrainingMixin, StorageMixin, BaseModelClass):
+class MosaicModel(GateMixin, TrainingMixin, StorageMixin, BaseModelClass):
     """Base of all models: a MuData with any presence pattern in, latents and predictions out.
 
     Subclasses set ``self.sizes_`` and ``self.module`` in their constructor and implement what they infer.

@@ -28,6 +28,9 @@ class ModalitySize:
     """Arguments of the input layer, see :class:`~smalti.nn.FrozenProjection` and friends."""
     masked: bool = False
     """Whether batches differ in the features they measured."""
+    gate: dict[str, Any] | None = None
+    """Arguments of :class:`~smalti.nn.FeatureGate` and ``"context"``, those of the projection that local gates look
+    at (``None``: the encoder input itself); ``"convention"`` says how parameters are to be read."""
 
 
 @dataclass(frozen=True, kw_only=True)

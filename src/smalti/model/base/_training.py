@@ -16,6 +16,7 @@ from scvi.train import TrainRunner
 from smalti._compat import distributed_strategy
 from smalti._errors import UnsafeFileError
 from smalti._validate import check_positive
+from smalti.nn import GateSchedule
 from smalti.train import (
     AdversarialPlan,
     MosaicPlan,
@@ -129,10 +130,13 @@ class TrainingMixin:
         check_every = max(1, max_epochs // MAX_CHECKS)
         callbacks = [SeedEpochs(self.random_state), *options.pop("callbacks", [])]
         if splitter.n_val:
-            callbacks.append(RestoreBest(MONITOR))
-            callbacks += [RestoreBest(name, only=part) for name, part in self.part_monitors(splitter).items()]
+            gated = self.gate_names()
+            start = int(GateSchedule().refit * max_epochs) if gated else 0  # before, gates were others
+            callbacks.append(RestoreBest(MONITOR, first_epoch=start))
+            for name, part in self.part_monitors(splitter).items():
+                callbacks.append(RestoreBest(name, only=part, first_epoch=start))
             options.setdefault("check_val_every_n_epoch", check_every)
-            if early_stopping and not distributed:
+            if early_stopping and not distributed and not gated:  # gates need their whole schedule
                 patience = early_stopping_patience or max(5, max_epochs // check_every // 3)
                 # after validation, so that a checkpoint of the epoch knows the result
                 callbacks.append(EarlyStopping(MONITOR, patience=patience, check_on_train_epoch_end=False))
@@ -166,6 +170,7 @@ class TrainingMixin:
             try:
                 runner()
                 self._after_training()
+                self.report_gates()
             finally:  # the logger writes tables of objects
                 self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
 

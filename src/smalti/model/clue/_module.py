@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from scvi import REGISTRY_KEYS
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
 from smalti.data import UNLABELED
 from smalti.losses import FAMILIES, make_target, modality_cross_entropy
-from smalti.model.base import MosaicInputs
+from smalti.model.base import MosaicInputs, MosaicModule
 from smalti.nn import (
     AlignmentEncoder,
     ByModality,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._options import CLUEOptions, LossWeights
 
 
-class CLUEModule(BaseModuleClass):
+class CLUEModule(MosaicModule):
     """Encoders from every modality to every block, a decoder per block, and a block in which modalities are matched.
 
     Parameters

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
 from smalti.data import COUNT_LIKELIHOODS, INDEX
 from smalti.losses import FAMILIES
-from smalti.model.base import MosaicInputs
+from smalti.model.base import MosaicInputs, MosaicModule
 from smalti.nn import ByModality, ChannelTransformer, Decoder, LinearSkip, LogNormalised, SparseRows, make_tokens
 
 from ._loss import mca_loss
@@ -32,7 +32,7 @@ INITIAL_LOG_SCALE = math.log(1 / 0.07)
 """Log of the inverse temperature at the start: that of the authors' code, and of CLIP."""
 
 
-class MCAModule(BaseModuleClass):
+class MCAModule(MosaicModule):
     """Tokens of every modality, a transformer with fusion channels, and decoders if asked for.
 
     Parameters

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
 from smalti.data import UNLABELED
 from smalti.losses import FAMILIES, gradient_penalty, make_target, modality_game
-from smalti.model.base import ClassReference, MosaicInputs
+from smalti.model.base import ClassReference, MosaicInputs, MosaicModule
 from smalti.nn import ByModality, Decoder, Gaussian, ScaledInput, SharedDiscriminator, SkipEncoder, SparseRows
 
 from ._loss import class_terms, modis_loss
@@ -41,7 +41,7 @@ class Profiles(NamedTuple):
     """``(N,)``, -1 where not known."""
 
 
-class MODISModule(BaseModuleClass):
+class MODISModule(MosaicModule):
     """An encoder and a decoder per modality around one shared latent, which one discriminator judges.
 
     Parameters

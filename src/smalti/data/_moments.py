@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from smalti.data import make_reader
+from ._reader import make_reader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

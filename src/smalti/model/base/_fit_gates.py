@@ -1,0 +1,113 @@
+"""Fitting what gates of a modality need: how many to keep, groups, means of features, the context of local gates."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from smalti._validate import check_keys
+from smalti.data import COUNT_LIKELIHOODS, infer_encoder_input, make_reader
+from smalti.nn import GATE_CONVENTION, SIGMA, FrozenProjection, SparseRows
+from smalti.pp import make_transform
+
+if TYPE_CHECKING:
+    from smalti.data import ModalityField
+
+    from ._fit_inputs import FittedInputs
+    from ._inputs import MosaicInputs
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_KEEP = 0.2
+N_CONTEXT = 20
+BLOCK_VALUES = 2_000_000
+
+
+class FittedGate:
+    """Sizes and state of the gates of one modality.
+
+    Parameters
+    ----------
+    field
+        The modality.
+    inputs
+        Its fitted input layer, among others.
+    random_state
+        Seed of the decomposition.
+    """
+
+    def __init__(self, field: ModalityField, inputs: FittedInputs, random_state: int) -> None:
+        spec, self.name, self.inputs = field.spec, field.name, inputs
+        adata = inputs.manager.adata.mod[field.name]
+        self.x, self.batch = field.get_field_data(inputs.manager.adata), inputs._local_batch(field.name)
+        n_features, layer = adata.n_vars, inputs.layers[field.name]
+        keep = None
+        if spec.gate_penalty is None:
+            wanted = DEFAULT_KEEP if spec.gate_keep is None else spec.gate_keep
+            keep = int(min(max(1, round(wanted * n_features if wanted < 1 else wanted)), n_features))
+            logger.info("Modality %r: %s gates, %d of %d features are kept.", field.name, spec.gate, keep, n_features)
+        groups = None
+        if spec.gate_groups is not None:
+            check_keys([spec.gate_groups], list(adata.var), f"Groups of gates of modality {field.name!r} (`.var`)")
+            groups = pd.factorize(adata.var[spec.gate_groups].astype(object))[0].tolist()
+        self.context: FrozenProjection | None = None
+        local = "local" in str(spec.gate)
+        if local and not isinstance(layer, FrozenProjection):
+            self.context = self._fit_context(spec.likelihood, n_features, random_state)
+        looks_at = self.context if self.context is not None else layer
+        projected = isinstance(layer, FrozenProjection)
+        self.config: dict[str, Any] = {
+            "kind": spec.gate,
+            "keep": keep,
+            "penalty": spec.gate_penalty,
+            "groups": groups,
+            "n_context": looks_at.n_components if local and isinstance(looks_at, FrozenProjection) else 0,
+            "n_means": inputs.n_batch + 1 if projected and spec.gate != "local" else 0,
+            "context": None if self.context is None else dict(self.context.config),
+            "convention": GATE_CONVENTION,
+            "sigma": SIGMA,
+        }
+
+    def _fit_context(self, likelihood: str | None, n_features: int, random_state: int) -> FrozenProjection:
+        counts = likelihood in COUNT_LIKELIHOODS
+        kind = infer_encoder_input(self.x, likelihood or "gaussian")
+        limit = min(N_CONTEXT, n_features, max(self.x.shape[0] - 1, 1))
+        transform = make_transform(kind, counts=counts, n_components=limit, random_state=random_state)
+        mask = self.inputs.masks[self.name]
+        transform.fit(self.x, batch=self.batch, n_batch=self.inputs.n_batch, feature_mask=mask)
+        return transform.to_module()
+
+    @torch.no_grad()
+    def load_into(self, inputs: MosaicInputs) -> None:
+        """Copy means and context into a model's inputs."""
+        gate, layer = inputs.gates[self.name], inputs.layers[self.name]
+        if self.context is not None:
+            inputs.contexts[self.name].load_state_dict(self.context.state_dict())
+        if len(gate.mean) and isinstance(layer, FrozenProjection):
+            gate.mean.copy_(self._means(layer))
+
+    def _means(self, layer: FrozenProjection) -> torch.Tensor:
+        """Return means of the mapped values by batch, ``(n_batch + 1, G)``, the last one over batches."""
+        reader, (n, g) = make_reader(self.x), self.x.shape
+        n_batch = self.inputs.n_batch
+        total = np.zeros(n_batch * g)
+        step = max(1, min(8192, BLOCK_VALUES // g if not hasattr(self.x, "nnz") else 8192))
+        for start in range(0, n, step):
+            rows = np.arange(start, min(start + step, n))
+            codes = torch.from_numpy(self.batch[rows])
+            values, _ = layer.map_values(reader.read(rows), codes)
+            if isinstance(values, SparseRows):
+                at = (codes[values.row_index()] * g + values.indices).numpy()
+                total += np.bincount(at, values.values.numpy(), n_batch * g)
+            else:
+                by = torch.zeros(n_batch, g).index_add_(0, codes, values)
+                total += by.numpy().ravel()
+        cells = np.bincount(self.batch, minlength=n_batch)
+        means = total.reshape(n_batch, g) / np.maximum(cells, 1)[:, None]
+        overall = means[cells > 0].mean(axis=0)
+        means[cells == 0] = overall
+        return torch.from_numpy(np.vstack([means, overall]).astype(np.float32))

@@ -1,0 +1,187 @@
+"""Steps that selectors share: start, choice of the price, prune, tables."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.random_projection import GaussianRandomProjection
+
+from smalti._gate_report import diagnose
+from smalti._validate import check_count, check_positive, shorten
+from smalti.nn import open_probability
+
+from ._engine import SelectOptions, optimise
+from ._path import Path, follow, search, stability
+from ._prune import prune
+from ._result import Selection, partners, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from ._engine import Problem, Starts
+    from ._values import Values
+
+logger = logging.getLogger(__name__)
+
+START_CELLS = 2000
+"""Cells on which the dependence of features is judged."""
+PRUNE_CELLS = 1000
+N_TOP = 4000
+"""Features beyond which only the most variable take part."""
+LANDMARK_CELLS = 50_000
+WIDTH = 50
+
+Lam = float | Literal["path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How the price is found."""
+
+    lam: Lam
+    n_features: int | None
+    stability: int
+    random_state: int
+
+    def __post_init__(self) -> None:
+        if self.lam != "path":
+            check_positive(float(self.lam), "lam", allow_zero=True)
+        if self.n_features is not None:
+            check_count(self.n_features, "n_features")
+        check_positive(self.stability, "stability", allow_zero=True)
+
+    def follow(self, problem: Problem, start: Starts | None, size: dict[str, NDArray[np.int64]]) -> Path:
+        """Return the runs, the chosen one marked."""
+        if self.n_features is not None:
+            return search(problem, self.n_features, size, seed=self.random_state, start=start)
+        if self.lam == "path":
+            return follow(problem, seed=self.random_state, start=start)
+        path = Path()
+        path.add(float(self.lam), optimise(problem, float(self.lam), seed=self.random_state, start=start))
+        return path
+
+
+def options_of(given: SelectOptions | dict[str, Any] | None, **defaults: Any) -> SelectOptions:
+    """Return options, those not given being the selector's own defaults."""
+    if isinstance(given, SelectOptions):
+        return given
+    return SelectOptions(**{**defaults, **(given or {})})
+
+
+def some_cells(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Return at most so many of the rows, in order."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+
+
+def landmark_codes(values: Values, rows: NDArray[np.int64], n_landmarks: int, seed: int) -> NDArray[np.int64]:
+    """Return the nearest of k-means landmarks for each of the rows, ``(n,)``, after a random projection to 50 axes."""
+    n_landmarks = min(check_count(n_landmarks, "landmarks"), len(rows))
+    projection = GaussianRandomProjection(min(WIDTH, values.n_features), random_state=seed)
+    projection.fit(np.zeros((1, values.n_features), dtype=np.float32))
+    parts = np.array_split(rows, max(1, len(rows) // 1024))
+    z = np.concatenate([projection.transform(values.read(part).numpy()) for part in parts]).astype(np.float32)
+    model = MiniBatchKMeans(n_landmarks, batch_size=4096, n_init=1, random_state=seed)
+    model.fit(z[np.random.default_rng(seed).permutation(len(z))[:LANDMARK_CELLS]])
+    return np.asarray(model.predict(z), dtype=np.int64)
+
+
+def prune_modality(
+    values: Values, rows: NDArray[np.int64], selected: NDArray[np.bool_], seed: int
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Leave-one-out prune of the selected features; return what stays, ``(D,)``, and the statistic, NaN elsewhere."""
+    columns = np.flatnonzero(selected)
+    statistic = np.full(len(selected), np.nan)
+    if len(columns) < 2:
+        return selected & False, statistic
+    x = values.read(some_cells(rows, PRUNE_CELLS, seed))[:, torch.from_numpy(columns)]
+    keep, z = prune(x, len(selected), seed=seed)
+    statistic[columns] = z
+    out = np.zeros_like(selected)
+    out[columns[keep]] = True
+    return out, statistic
+
+
+def finish(
+    mdata: MuData,
+    problem: Problem,
+    path: Path,
+    choice: Choice,
+    *,
+    method: str,
+    start: Starts | None,
+    keep: Mapping[str, NDArray[np.bool_]] | None = None,
+    extra: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
+    write: bool = True,
+) -> Selection:
+    """Make tables of all variables from gates of those that took part, warn of what went wrong, and write.
+
+    Parameters
+    ----------
+    keep
+        ``(D,)`` bool by modality: selection that overrules the sign of the gates.
+    extra
+        Further columns by modality, ``(D,)`` each.
+    """
+    sigma, mu = problem.options.sigma, path.mu[path.chosen]
+    lam = path.lams[path.chosen]
+    selected = {name: (m > 0).numpy() for name, m in mu.items()}
+    if choice.n_features is not None:
+        selected = widest(mu, choice.n_features)
+    if keep is not None:
+        selected = {name: selected[name] & keep[name] for name in selected}
+    shares: dict[str, NDArray[np.float64]] = {}
+    if choice.stability:
+        shares = stability(problem, lam, choice.stability, seed=choice.random_state, start=start)
+    tables, along = {}, {}
+    for name, values in problem.values.items():
+        n, at = len(values.names), values.columns
+        probability = open_probability(mu[name], sigma).numpy()
+        table = pd.DataFrame(index=values.names)
+        table["selected"] = spread(selected[name], at, n, False)
+        table["gate"] = spread(np.where(selected[name], mu[name].clamp(0, 1).numpy(), 0.0), at, n, 0.0)
+        table["gate_prob"] = spread(probability, at, n, 0.0)
+        if name in shares:
+            table["gate_stability"] = spread(shares[name], at, n, 0.0)
+        for column, content in (extra or {}).get(name, {}).items():
+            table[column] = spread(content, at, n, np.nan)
+        tables[name] = table
+        along[name] = np.stack([spread(path.selected(i)[name], at, n, False) for i in range(len(path.lams))])
+        message = diagnose(name, probability, selected[name], f"lam={lam:.3g}")
+        if message and choice.n_features is None:
+            logger.warning(message)
+        rows = some_cells(problem.rows[:, list(problem.values).index(name)], PRUNE_CELLS, choice.random_state)
+        if 0 < selected[name].sum() < len(selected[name]):
+            twins = partners(values.read(rows).numpy(), values.names[at], selected[name])
+            if twins:
+                logger.info("Duplicates of selected features of %r were left out: %s.", name, shorten(twins.items(), 3))
+    result = Selection(
+        method=method,
+        tables=tables,
+        lam=lam,
+        lam_null=path.lam_null,
+        path=path.table(sigma),
+        open_along_path=along,
+    )
+    if write:
+        result.write(mdata)
+    return result
+
+
+def widest(mu: Starts, n_features: int) -> dict[str, NDArray[np.bool_]]:
+    """Return the ``n_features`` widest gates of all modalities together, by modality."""
+    flat = torch.cat(list(mu.values()))
+    chosen = torch.zeros(len(flat), dtype=torch.bool)
+    chosen[torch.argsort(flat, descending=True, stable=True)[:n_features]] = True
+    parts = torch.split(chosen, [len(m) for m in mu.values()])
+    return {name: part.numpy() for name, part in zip(mu, parts, strict=True)}

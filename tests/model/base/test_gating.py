@@ -1,0 +1,157 @@
+"""Gates in models: off they change nothing, on they are priced, trained, written, stored and warned about."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from _clue import build_clue, train
+from _factories import make_mosaic
+from _mca import OPTIONS as MCA_OPTIONS
+
+from smalti.data import Modality
+from smalti.model import CLUE, MCA, MODIS
+from smalti.nn import GateSchedule
+
+ALL = {
+    "a": {"encoder_input": "pca", "gate": "global"},
+    "b": {"encoder_input": "counts", "gate": "global+local"},
+    "c": {"encoder_input": "scaled", "gate": "local"},
+}
+
+
+def build(name: str, mdata, spec):
+    if name == "clue":
+        return build_clue(mdata, spec)
+    cls, kwargs = {"mca": (MCA, {"options": MCA_OPTIONS}), "modis": (MODIS, {})}[name]
+    cls.setup_mudata(mdata, spec, labels_key="label" if name == "modis" else None)
+    return cls(mdata, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["clue", "mca", "modis"])
+def test_without_gates_nothing_changes_and_nothing_is_added(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mdata = make_mosaic(n_obs=96)
+    first = train(build(name, mdata, None))
+    charged = []
+    module = type(first.module)
+    monkeypatch.setattr(module, "forward", _plain_forward)  # as if gates had never been there
+    monkeypatch.setattr(module, "_charge", lambda *_: charged.append(1))
+    second = train(build(name, mdata, None))
+    for key, value in first.module.state_dict().items():
+        assert torch.equal(value, second.module.state_dict()[key]), key
+    assert not charged
+    assert not [key for key in first.module.state_dict() if "gate" in key]
+    assert not [key for key in first.history if "gate" in key or "open" in key]
+
+
+def _plain_forward(self, *args, **kwargs):
+    from scvi.module.base import BaseModuleClass
+
+    return BaseModuleClass.forward(self, *args, **kwargs)
+
+
+@pytest.mark.parametrize("name", ["clue", "mca", "modis"])
+def test_every_model_takes_every_kind_of_gate_and_logs_its_price(name: str, tmp_path) -> None:
+    mdata = make_mosaic(n_obs=96, storage={"a": "csr", "b": "csc", "c": "dense"})
+    mdata["a"].var["set"] = [f"s{i // 3}" if i < 24 else None for i in range(mdata["a"].n_vars)]
+    for spec in (ALL, {"a": {"gate": "sparse_group", "gate_groups": "set", "gate_keep": 9}, "b": None, "c": None}):
+        model = train(build(name, mdata, spec), max_epochs=4)
+        for name_ in model.gate_names():
+            for end in ("train", "validation"):
+                assert f"open_{name_}_{end}" in model.history
+                assert f"gates_{end}" in model.history
+        model.write_gates(groupby="label")
+        z = model.get_latent_representation()
+        model.save(tmp_path / "model", overwrite=True)
+        again = type(model).load(tmp_path / "model", mdata)
+        assert np.allclose(again.get_latent_representation(), z, atol=1e-5, equal_nan=True)
+        assert again.get_gates("a").equals(model.get_gates("a"))
+    var = mdata["a"].var
+    assert {"selected", "gate", "gate_prob", "gate_group"} <= set(var)
+    groups = mdata["a"].uns["gates"]["groups"]
+    assert groups["n_features"].sum() == mdata["a"].n_vars
+    assert set(groups.index[:1]) <= {f"s{i}" for i in range(8)} | set(var.index)
+    assert {"n_open"} <= set(mdata["c"].obs)
+    assert mdata["c"].varm["gate_by_label"].to_numpy().max() <= 1
+    assert mdata["a"].uns["gates"]["convention"] == "mu, sigma, no shift"
+
+
+def test_closed_features_cannot_influence_the_latent() -> None:
+    mdata = make_mosaic(n_obs=96, storage="dense")
+    model = train(
+        build_clue(mdata, {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 8}, "b": None, "c": None})
+    )
+    z = model.get_latent_representation()
+    closed = ~model.get_gates("a")["selected"].to_numpy()
+    assert closed.sum() >= 22
+    other = mdata.copy()
+    at = np.flatnonzero(closed)
+    layer = model.module.inputs.layers["a"]
+    layer.centre[:, at] += 100.0  # the same as changing the standardised values of closed features
+    assert np.allclose(model.get_latent_representation(other), z, atol=1e-5)
+    layer.centre[:, np.flatnonzero(~closed)] += 1.0
+    assert not np.allclose(model.get_latent_representation(other), z, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_gates_keep_features_that_modalities_share_and_close_permuted_ones() -> None:
+    mdata = make_mosaic(n_obs=600, pattern="paired", n_features={"a": 60, "b": 40}, likelihood="gaussian", n_private=0)
+    rng = np.random.default_rng(0)
+    x = np.array(mdata["a"].X)
+    for j in range(30, 60):
+        x[:, j] = x[rng.permutation(600), j]
+    mdata["a"].X = x
+    spec = {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 25}, "b": {"encoder_input": "scaled"}}
+    model = train(build_clue(mdata, spec), max_epochs=120, batch_size=128)
+    selected = np.flatnonzero(model.get_gates("a")["selected"])
+    assert len(selected) <= 25
+    assert (selected < 30).mean() >= 0.9
+
+
+@pytest.mark.parametrize(("penalty", "word"), [(1e4, "closed"), (0.0, "open|stuck")])
+def test_prices_that_close_or_open_everything_are_named(penalty: float, word: str, caplog) -> None:
+    mdata = make_mosaic(n_obs=96)
+    model = build_clue(mdata, {"a": {"gate": "global", "gate_penalty": penalty}, "b": None, "c": None})
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        train(model, max_epochs=40 if penalty else 2)
+    import re
+
+    assert re.search(word, caplog.text)
+    assert "price" in caplog.text
+
+
+def test_the_best_epoch_is_one_in_which_gates_were_final() -> None:
+    mdata = make_mosaic(n_obs=96)
+    model = train(build_clue(mdata, {"a": {"gate": "global", "gate_keep": 0.3}, "b": None, "c": None}), max_epochs=20)
+    gate = model.module.inputs.gates["a"].shared
+    assert gate.closed.sum() >= 21, "weights of an epoch before gates closed were restored"
+    assert GateSchedule().refit == 0.9
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"gate": "glob"}, "gate"),
+        ({"gate": "group"}, "gate_groups"),
+        ({"gate_keep": 10}, "no meaning without gates"),
+        ({"gate": "global", "gate_keep": 10, "gate_penalty": 1.0}, "either"),
+        ({"gate": "global", "gate_keep": -1}, "gate_keep"),
+    ],
+)
+def test_gates_that_make_no_sense_are_refused(spec, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Modality(**spec)
+
+
+def test_gates_on_components_are_refused_and_so_is_writing_none() -> None:
+    mdata = make_mosaic(n_obs=96)
+    mdata["a"].obsm["X_mine"] = np.random.default_rng(0).standard_normal((mdata["a"].n_obs, 4))
+    with pytest.raises(ValueError, match="act on features"):
+        CLUE.setup_mudata(mdata, {"a": {"encoder_input": "X_mine", "gate": "global"}, "b": None, "c": None})
+    model = build_clue(mdata)
+    with pytest.raises(ValueError, match="no gates"):
+        model.write_gates()
+    with pytest.raises(KeyError, match="sets"):
+        build_clue(mdata, {"a": {"gate": "group", "gate_groups": "sets"}, "b": None, "c": None})

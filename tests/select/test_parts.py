@@ -1,0 +1,144 @@
+"""Parts of selectors against brute force and known distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from _planted import moons
+from scipy.stats import chi2
+
+from smalti._gate_report import diagnose
+from smalti.select._cca_parts import deep_correlation
+from smalti.select._graph import (
+    affinity,
+    differential_smoothness,
+    inverse_operator,
+    shared_smoothness,
+    smoothness,
+    symmetric,
+)
+from smalti.select._path import jaccard, longest_stretch
+from smalti.select._prune import leave_one_out, prune
+from smalti.select._warm_start import dependence, legendre_features
+
+
+def tensor(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)).astype(np.float64))
+
+
+def test_the_kernel_is_that_of_a_double_loop() -> None:
+    x = tensor(12, 4)
+    distance = [[float(((a - b) ** 2).sum()) for b in x] for a in x]
+    scale = np.sort(distance, axis=1)[:, 1]
+    by_hand = np.exp(-np.array(distance) / (2 * torch.from_numpy(scale).median().item()))
+    assert np.allclose(affinity(x, 2, 2.0).numpy(), by_hand)
+    assert torch.isfinite(affinity(torch.zeros(5, 3), 2, 2.0)).all()
+
+
+def test_scores_are_the_traces_of_their_formulas() -> None:
+    x, y = tensor(15, 4), tensor(15, 3, 1)
+    k = affinity(x, 3, 2.0)
+    walk = k / k.sum(1, keepdim=True)
+    assert torch.isclose(smoothness(x, 3, 2.0, 2), torch.trace(x.T @ walk @ walk @ x) / 15)
+    lx, ly = symmetric(affinity(x, 3, 2.0)), symmetric(affinity(y, 3, 2.0))
+    both = lx @ ly + ly @ lx
+    by_hand = (torch.trace(x.T @ both @ x) + torch.trace(y.T @ both @ y)) / 15
+    assert torch.isclose(shared_smoothness(x, y, 3, 2.0), by_hand)
+    inverse = inverse_operator(y, 3, 2.0, 0.1)
+    q = inverse @ lx @ inverse
+    q = q / torch.linalg.matrix_norm(q, 2)
+    assert torch.isclose(differential_smoothness(x, inverse, 3, 2.0), torch.trace(x.T @ q @ x) / 15, rtol=0.02)
+
+
+def test_the_symmetric_kernel_has_eigenvalues_in_the_unit_interval() -> None:
+    values = torch.linalg.eigvalsh(symmetric(affinity(tensor(40, 5), 5, 2.0)))
+    assert values.min() > -1e-9
+    assert values.max() <= 1 + 1e-9
+
+
+def test_polynomials_of_ranks_are_orthonormal_even_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.standard_normal(500), rng.poisson(0.3, 500), rng.integers(2, size=500)], axis=1)
+    phi, rank = legendre_features(x.astype(np.float32))
+    assert rank.tolist()[0] == 4
+    assert rank.tolist()[2] == 1
+    for j in range(3):
+        gram = phi[:, j].T @ phi[:, j] / 500
+        assert np.allclose(gram, np.diag((np.arange(4) >= 4 - rank[j]).astype(float)), atol=1e-4)
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_independent_features_pass_the_test_of_dependence_as_often_as_they_should(binary: bool) -> None:
+    rng = np.random.default_rng(1)
+    false = 0
+    for _ in range(40):
+        x = rng.standard_normal((200, 12))
+        x = (x > 0).astype(float) if binary else x
+        false += dependence(x.astype(np.float32)).max() > 1
+    assert false <= chi2.isf(1e-4, 2) / 2 + 40 * 0.05 + 3  # 2 expected
+
+
+def test_dependence_sees_what_correlation_does_not() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 20)).astype(np.float32)
+    x[:, 1] = x[:, 0] ** 2 + 0.1 * x[:, 1]
+    statistic = dependence(x)
+    assert (statistic[:2] > 1).all()
+    assert (statistic[2:] < 1).all()
+    partner = dependence(x[:, :1], x[:, 1:])
+    assert partner[0] > 1
+
+
+def test_pruning_removes_false_features_and_keeps_true_ones() -> None:
+    x = torch.from_numpy(moons(300, 6, 0).astype(np.float32))
+    keep, z = prune((x - x.mean(0)) / x.std(0), 52)
+    assert keep.tolist() == [0, 1]
+    assert len(z) == 8
+    empty, _ = prune(torch.from_numpy(np.random.default_rng(0).standard_normal((200, 5)).astype(np.float32)), 50)
+    assert len(empty) == 0
+
+
+def test_leaving_one_feature_out_is_drawing_the_graph_without_it() -> None:
+    x = tensor(80, 5).float()
+    z = leave_one_out(x, seed=1)
+    rest = x[:, [0, 1, 3, 4]]
+    distance = torch.cdist(rest, rest).fill_diagonal_(torch.inf)
+    near = distance.topk(10, largest=False).indices
+    statistic = (x[:, 2] * x[near, 2].mean(1)).mean()
+    order = torch.from_numpy(np.argsort(np.random.default_rng(1).random((80, 50)), axis=0))
+    null = x[:, 2][order]
+    reference = (null * null[near].mean(1)).mean(0)
+    assert z[2] == pytest.approx(float((statistic - reference.mean()) / reference.std()), rel=1e-3)
+
+
+def test_the_deep_score_is_the_canonical_correlation() -> None:
+    from sklearn.cross_decomposition import CCA
+
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((300, 2))
+    x, y = z + 0.5 * rng.standard_normal((300, 2)), z[:, ::-1] + rng.standard_normal((300, 2))
+    a, b = CCA(2).fit_transform(x, y)
+    expected = np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)])
+    found = deep_correlation(torch.from_numpy(x).float(), torch.from_numpy(y).float(), 1e-6)
+    assert float(found) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_longest_stretch_of_equal_selections_wins_and_empty_ones_never() -> None:
+    full, some, few, none = (np.arange(20) < k for k in (20, 10, 3, 0))
+    assert longest_stretch([full, full, some, some, some, few, none, none, none, none]) == 2
+    assert longest_stretch([some, few]) == 0
+    assert jaccard(some, few) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("p", "word"), [([0.1, 0.2], "closed"), ([0.9, 0.99], "open"), ([0.6, 0.3, 0.7, 0.98], "stuck")]
+)
+def test_all_closed_all_open_and_stuck_gates_are_named_with_a_remedy(p: list[float], word: str) -> None:
+    p = np.array(p)
+    message = diagnose("a", p, p > 0.5, "lam=1")
+    assert word in message
+    assert "price" in message
+    assert message.count(".") <= 2
+    good = np.array([0.99, 0.99, 0.02, 0.3])
+    assert diagnose("a", good, good > 0.5, "lam=1") is None

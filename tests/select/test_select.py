@@ -1,0 +1,242 @@
+"""Selectors find what was planted; the published forms do not."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from _planted import clusters, f1, factors, moons, mosaic, sparse_pair
+
+from smalti import select, simulate
+from smalti._mudata import no_pull
+
+FAST = {"n_steps": 60}
+
+
+def noise(n: int, d: int = 3) -> np.ndarray:
+    return np.random.default_rng(99).standard_normal((n, d))
+
+
+@pytest.mark.parametrize("n_nuisance", [50, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_both_moons_are_found_among_nuisance_and_not_by_the_published_form(seed: int, n_nuisance: int) -> None:
+    mdata = mosaic(a=moons(300, n_nuisance, seed), b=noise(300))
+    select.dufs(mdata, "a", random_state=seed)
+    assert f1(mdata["a"].var["selected"].to_numpy(), np.arange(2)) == 1.0
+    published = select.dufs(
+        mdata,
+        "a",
+        random_state=seed,
+        use_warm_start=False,
+        use_prune=False,
+        options={"project": False},
+        write=False,
+    )
+    assert f1(published.tables["a"]["selected"].to_numpy(), np.arange(2)) <= 0.8
+
+
+@pytest.mark.slow
+def test_factors_are_found_in_small_batches() -> None:
+    mdata = mosaic(a=factors(), b=noise(500))
+    select.dufs(mdata, "a", options={"batch_size": 128, "n_steps": 400})
+    assert f1(mdata["a"].var["selected"].to_numpy(), np.arange(30)) >= 0.98
+
+
+def test_nothing_is_selected_where_there_is_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    mdata = mosaic(a=np.random.default_rng(3).standard_normal((300, 30)), b=noise(300))
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        select.dufs(mdata, "a", options={"n_steps": 300})
+    assert not mdata["a"].var["selected"].any()
+    assert "closed" in caplog.text
+    assert "lower the price" in caplog.text
+
+
+def test_shared_features_are_found_in_both_modalities_at_the_right_price() -> None:
+    x, y = clusters(0)
+    mdata = mosaic(x=x, y=y)
+    select.mmdufs(mdata, lam=0.2, options={"batch_size": 256})
+    assert f1(mdata["x"].var["selected"].to_numpy(), np.arange(30)) >= 0.95
+    assert f1(mdata["y"].var["selected"].to_numpy(), np.arange(20)) >= 0.95
+
+
+@pytest.mark.slow
+def test_the_path_finds_the_price_of_shared_features_without_the_truth() -> None:
+    x, y = clusters(1)
+    mdata = mosaic(x=x, y=y)
+    result = select.mmdufs(mdata)
+    assert result.lam > result.lam_null > 0.05
+    assert f1(mdata["x"].var["selected"].to_numpy(), np.arange(30)) >= 0.95
+    assert f1(mdata["y"].var["selected"].to_numpy(), np.arange(20)) >= 0.95
+
+
+@pytest.mark.slow
+def test_features_of_one_modality_alone_are_told_from_shared_ones() -> None:
+    x, y = clusters(0)
+    mdata = mosaic(x=x, y=y)
+    select.mmdufs(mdata, kind="differential")
+    assert f1(mdata["x"].var["selected"].to_numpy(), np.arange(60, 100)) >= 0.95
+    assert "selected" not in mdata["y"].var
+
+
+def test_cells_without_a_modality_change_no_shared_feature() -> None:
+    x, y = clusters(0)
+    whole = mosaic(x=x, y=y)
+    keep = np.ones((260, 2), dtype=bool)
+    keep[::7, 1] = False
+    part = simulate.drop(whole, keep)
+    paired = simulate.drop(whole, keep & keep.all(axis=1, keepdims=True))
+    a = select.mmdufs(part, lam=0.2, options=FAST, write=False)
+    # features are standardised over all cells of a modality, so nearly but not exactly the same
+    b = select.mmdufs(paired, lam=0.2, options=FAST, write=False)
+    for name in ("x", "y"):
+        assert np.corrcoef(a.tables[name]["gate_prob"], b.tables[name]["gate_prob"])[0, 1] > 0.95
+
+
+def test_three_modalities_that_no_cell_has_together_are_selected_pair_by_pair() -> None:
+    x, y = clusters(0)
+    mdata = mosaic(x=x, y=y, z=x + 0.1)
+    keep = np.ones((260, 3), dtype=bool)
+    keep[np.arange(260), np.random.default_rng(0).integers(3, size=260)] = False
+    found = select.mmdufs(simulate.drop(mdata, keep), lam=0.15, options=FAST, write=False)
+    truth = np.arange(130) < 30
+    p = found.tables["x"]["gate_prob"].to_numpy()
+    assert p[truth].mean() > p[~truth].mean() + 0.02
+
+
+def test_a_number_of_features_is_met_exactly_and_prefers_true_ones() -> None:
+    mdata = mosaic(a=factors(300, 60), b=noise(300))
+    select.dufs(mdata, "a", n_features=20, options={"n_steps": 200})
+    selected = np.flatnonzero(mdata["a"].var["selected"])
+    assert len(selected) == 20
+    assert (selected < 30).all()
+
+
+def test_stability_tells_true_features_from_chance() -> None:
+    mdata = mosaic(a=factors(300, 40), b=noise(300))
+    found = select.dufs(mdata, "a", stability=4, options={"n_steps": 300})
+    share = found.tables["a"]["gate_stability"].to_numpy()
+    assert (share >= 0).all()
+    assert (share <= 1).all()
+    assert share[:30].min() >= 0.75
+    assert share[30:].mean() < 0.3
+
+
+def test_groups_are_found_whatever_their_size() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(2, 12, 30)
+    codes = np.repeat(np.arange(30), sizes)
+    x = rng.standard_normal((400, len(codes)))
+    z = rng.standard_normal((400, 2))
+    true = codes < 10
+    x[:, true] = 0.7 * z[:, codes[true] % 2] + 0.7 * x[:, true]
+    mdata = mosaic(a=x, b=noise(400))
+    mdata["a"].var["gene"] = [f"g{c:02d}" for c in codes]
+    found = select.group_fs(mdata, "a", groups="gene", options={"batch_size": 128, "n_steps": 200})
+    assert f1(found.tables["a"]["selected"].to_numpy(), np.flatnonzero(true)) >= 0.95
+    table = found.groups["a"]
+    assert table["n_features"].sum() == len(codes)
+    assert set(table.index[table["selected"]]) == {f"g{c:02d}" for c in range(10)}
+    with pytest.raises(ValueError, match="either `groups`"):
+        select.group_fs(mdata, "a")
+
+
+def test_learned_groups_are_those_of_the_factors() -> None:
+    mdata = mosaic(a=factors(300, 0), b=noise(300))
+    found = select.group_fs(mdata, "a", n_groups=3, lam=0.1, options=FAST)
+    codes = found.tables["a"]["gate_group"].to_numpy()
+    assert [len(set(codes[i : i + 10])) for i in (0, 10, 20)] == [1, 1, 1]
+    assert len(set(codes)) == 3
+
+
+@pytest.mark.parametrize("toeplitz", [0.0, pytest.param(0.3, marks=pytest.mark.slow)])
+def test_sparse_cca_finds_ten_of_1600_columns_and_fails_without_its_start(toeplitz: float) -> None:
+    x, y, a, b = sparse_pair(d=400, toeplitz=toeplitz)
+    mdata = mosaic(x=x, y=y)
+    found = select.sparse_cca(mdata, lam=0.01, n_steps=600)
+    for name, truth in (("x", a), ("y", b)):
+        assert f1(mdata[name].var["selected"].to_numpy(), np.flatnonzero(truth)) == 1.0
+        w = mdata[name].var["weight"].to_numpy() / mdata[name].X.std(axis=0)  # from standardised to raw columns
+        assert 2 * (1 - abs(w @ truth) / np.linalg.norm(w) / np.linalg.norm(truth)) <= 0.01
+    assert found.info["correlation"] > 0.85
+    cold = select.sparse_cca(mdata, lam=0.01, n_steps=600, use_warm_start=False, write=False)
+    assert f1(cold.tables["x"]["selected"].to_numpy(), np.flatnonzero(a)) <= 0.2
+
+
+def test_sparse_deep_cca_finds_the_same_columns_in_small_batches() -> None:
+    x, y, a, b = sparse_pair(d=200)
+    mdata = mosaic(x=x, y=y)
+    select.sparse_dcca(mdata, lam=0.01, n_steps=400, batch_size=64)
+    assert f1(mdata["x"].var["selected"].to_numpy(), np.flatnonzero(a)) >= 0.9
+    assert f1(mdata["y"].var["selected"].to_numpy(), np.flatnonzero(b)) >= 0.9
+    with pytest.raises(ValueError, match="at least 100"):
+        select.sparse_dcca(mdata, n_components=10, batch_size=64)
+
+
+def test_sparse_counts_and_their_dense_copy_give_the_same_selection() -> None:
+    mdata = simulate.factor_views(200, n_features={"a": 40, "b": 30}, likelihood="nb", depth=300)
+    with no_pull():
+        dense = mdata.copy()
+    dense["a"].X = dense["a"].X.toarray()
+    mdata["a"].X = sp.csc_matrix(mdata["a"].X)
+    first = select.dufs(mdata, "a", options=FAST, write=False)
+    second = select.dufs(dense, "a", options=FAST, write=False)
+    assert np.allclose(first.tables["a"]["gate_prob"], second.tables["a"]["gate_prob"], atol=1e-3)
+
+
+def test_the_unit_of_a_feature_does_not_matter() -> None:
+    x = factors(200, 20)
+    a = select.dufs(mosaic(a=x, b=noise(200)), "a", options=FAST, write=False)
+    scaled = x * np.random.default_rng(0).uniform(0.01, 100, x.shape[1])
+    b = select.dufs(mosaic(a=scaled, b=noise(200)), "a", options=FAST, write=False)
+    assert np.allclose(a.tables["a"]["gate_prob"], b.tables["a"]["gate_prob"], atol=1e-2)
+
+
+def test_landmarks_bring_rare_states_into_every_batch() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1500, 12))
+    rare = rng.choice(1500, 15, replace=False)
+    x[np.ix_(rare, np.arange(4))] += 8
+    mdata = mosaic(a=x, b=noise(1500))
+    from smalti.select._common import landmark_codes
+    from smalti.select._engine import _stratified
+    from smalti.select._values import Values
+
+    values = Values(mdata, "a")
+    codes = landmark_codes(values, np.arange(1500), 30, 0)
+    share = []
+    for seed in range(10):
+        cells, weight = _stratified(codes, 128, np.random.default_rng(seed))
+        share.append(np.isin(cells, rare).mean())
+        assert np.isclose(weight.mean(), 1)
+        assert len(set(cells.tolist())) == 128
+    assert min(share) > 0.01
+    assert np.mean(share) > 2 * 15 / 1500
+    select.dufs(mdata, "a", landmarks=30, options={"batch_size": 128, **FAST})
+
+
+def test_constant_and_dropped_features_are_written_as_not_selected() -> None:
+    x = factors(200, 20)
+    x[:, 5] = 3.0
+    mdata = mosaic(a=x, b=noise(200))
+    select.dufs(mdata, "a", n_top=40, options=FAST)
+    var = mdata["a"].var
+    assert var["selected"].dtype == bool
+    assert not var["selected"].iloc[5]
+    assert var["gate_prob"].iloc[5] == 0
+    assert {"path", "open_along_path", "lam"} <= set(mdata["a"].uns["gates"])
+    agreement = select.hvg_agreement(mdata, "a")
+    assert 0 <= agreement["jaccard"] <= 1
+
+
+def test_bad_arguments_are_refused_in_one_sentence() -> None:
+    mdata = mosaic(a=factors(100, 5), b=noise(100))
+    with pytest.raises(KeyError, match="rna"):
+        select.dufs(mdata, "rna")
+    with pytest.raises(ValueError, match="two modalities"):
+        select.mmdufs(mdata, ["a"])
+    keep = np.ones((100, 2), dtype=bool)
+    keep[:50, 0], keep[50:, 1] = False, False
+    with pytest.raises(ValueError, match="At least 10|at least 10 cells"):
+        select.mmdufs(simulate.drop(mdata, keep))
