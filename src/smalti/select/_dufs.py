@@ -131,7 +131,8 @@ def dufs(
     rows = np.unique(values.rows[values.rows >= 0])
     strata = None if landmarks is None else landmark_codes(values, rows, landmarks, random_state)
     problem = DUFSProblem({modality: values}, rows[:, None], chosen, strata)
-    start, extra = None, {}
+    start: dict[str, torch.Tensor] | None = None
+    extra: dict[str, NDArray[Any]] = {}
     if use_warm_start:
         statistic = dependence(values.read(some_cells(rows, START_CELLS, random_state)).numpy())
         start = {modality: torch.from_numpy(warm_start(statistic))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Problem(ABC):
         out.permuted = True
         return out
 
-    def _copy(self) -> Problem:
+    def _copy(self) -> Self:
         out = object.__new__(type(self))
         out.__dict__.update(self.__dict__)
         return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,8 @@ class GroupProblem(DUFSProblem):
         What an open group earns grows with its size, so a price that grows with the root of the size would close small
         true groups and leave large false ones open.
         """
-        return {n: (g.size.to(g.mu.dtype) * g.group_probability()).sum() for n, g in gates.items()}
+        groups = {name: cast("GroupGate", gate) for name, gate in gates.items()}
+        return {n: (g.size.to(g.mu.dtype) * g.group_probability()).sum() for n, g in groups.items()}
 
 
 def group_fs(

@@ -77,14 +77,14 @@ class PairwiseProblem(SharedProblem):
         o, parts = self.options, []
         for (a, b), rows in self.pairs.items():
             cells = self.rng.choice(len(rows), min(o.batch_size, len(rows)), replace=False)
-            gated = []
+            gated: list[torch.Tensor] = []
             for i, name in enumerate((a, b)):
                 values = self.values[name].read(rows[cells, i])
                 if self.permuted:
                     order = np.argsort(self.rng.random(values.shape, dtype=np.float32), axis=0)
                     values = values.gather(0, torch.from_numpy(order))
                 gated.append(values * z[name])
-            parts.append(shared_smoothness(*gated, o.n_neighbors, o.bandwidth))
+            parts.append(shared_smoothness(gated[0], gated[1], o.n_neighbors, o.bandwidth))
         return torch.stack(parts).sum() / max(len(self.values) - 1, 1)
 
     def subset(self, cells: NDArray[np.int64]) -> Problem:

@@ -74,7 +74,7 @@ class Selection:
         return f"Selection by {self.method}: {', '.join(parts)}; price {self.lam:.3g}{null}"
 
 
-def spread(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: float = 0.0) -> NDArray[Any]:
+def spread(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: Any = 0.0) -> NDArray[Any]:
     """Return values of the features that took part among all ``n`` of them."""
     out = np.full(n, fill, dtype=np.asarray(values).dtype)
     out[columns] = values

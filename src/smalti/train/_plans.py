@@ -79,17 +79,9 @@ class MosaicPlan(TrainingPlan):
 
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser for some parameters; those of gates get a learning rate of their own."""
-        gated = {id(p) for gate in self.gates for p in gate.parameters()}
-        if any(id(p) in gated for p in parameters):
-            own = {"lr": self.options.gate_lr, "weight_decay": 0.0, "gates": True}
-            groups = [
-                {"params": [p for p in parameters if id(p) not in gated]},
-                {"params": [p for p in parameters if id(p) in gated], **own},
-            ]
-            return torch.optim.AdamW(groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay)
-        if self.options.optimizer == "RMSprop":
-            return torch.optim.RMSprop(parameters, lr=self.lr)
-        fused = all(p.is_floating_point() for p in parameters) and self.device.type in ("cpu", "cuda")
+        of_gates = {id(p) for gate in self.gates for p in gate.parameters()}
+        gated = [p for p in parameters if id(p) in of_gates]
+        parameters = [p for p in parameters if id(p) not in of_gates]
         groups: list[dict[str, Any]] = [{"params": parameters}]
         if self.options.decay == "matrices":
             chosen = {id(p) for name, p in self.module.named_parameters() if is_matrix(name, p)}
@@ -97,7 +89,12 @@ class MosaicPlan(TrainingPlan):
                 {"params": [p for p in parameters if id(p) in chosen]},
                 {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
             ]
+        groups.append({"params": gated, "lr": self.options.gate_lr, "weight_decay": 0.0, "gates": True})
         groups = [group for group in groups if group["params"]]
+        if self.options.optimizer == "RMSprop":
+            return torch.optim.RMSprop([{"weight_decay": 0.0, **group} for group in groups], lr=self.lr)
+        fused = not gated and self.device.type in ("cpu", "cuda")
+        fused = fused and all(p.is_floating_point() for p in parameters)
         return torch.optim.AdamW(
             groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused
         )
@@ -119,8 +116,9 @@ class MosaicPlan(TrainingPlan):
         """Clip gradients (one pass over the parameters, before every step)."""
         limit = gradient_clip_val or self.options.gradient_clip
         if limit is not None:
-            for group in optimizer.param_groups:  # one group, and one of gates, whose price must not slow the rest
-                torch.nn.utils.clip_grad_norm_(group["params"], limit)
+            for gates in (False, True):  # the price of gates must not slow the rest
+                groups = [group for group in optimizer.param_groups if group.get("gates", False) is gates]
+                torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], limit)
 
     @property
     def gates(self) -> list[FeatureGate]:
