@@ -24,6 +24,7 @@ from ._warm_start import dependence, warm_start
 
 if TYPE_CHECKING:
     from mudata import MuData
+    from numpy.typing import NDArray
 
     from ._common import Lam
     from ._engine import SelectOptions
