@@ -124,7 +124,8 @@ def test_the_uniform_game_does_not_reward_swapping_modalities_as_cross_entropy_d
 
     # a discriminator that is always wrong is as informed as one that is always right
     assert loss("uniform", right) == pytest.approx(loss("uniform", -right), rel=1e-4)
-    assert loss("uniform", 0 * right) == pytest.approx(math.log(2)) < loss("uniform", -right)
+    assert loss("uniform", 0 * right) == pytest.approx(math.log(2))
+    assert loss("uniform", -right) > 1
     assert loss("ce", -right) < 0.1 < loss("ce", 0 * right) < loss("ce", right)
 
 

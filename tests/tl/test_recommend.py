@@ -78,7 +78,8 @@ def test_a_chain_of_pairs_is_enough() -> None:
     assert any("chains of pairs" in reason for reason in found.reasons)
 
 
-def test_groups_of_modalities_without_a_link_are_named_with_what_clue_can_do() -> None:
+def test_groups_of_modalities_without_a_link_are_named_with_what_clue_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_recommend, "model", types.SimpleNamespace(CLUE=model.CLUE))
     found = recommend(cells((1, 1, 0), (0, 0, 1)), list("abc"), None)
     assert found.model == "UnpairedCCA"
     assert "a + b with c" in found.reasons[0]

@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from smalti.model.base import _moments
-from smalti.model.base._moments import fit_scaled
+from smalti.data import _moments
+from smalti.data._moments import fit_scaled
 from smalti.nn import ScaledInput
 
 G = 7
