@@ -52,7 +52,13 @@ def as_written_in_2021(path):
             frame = file[name]
             frame.attrs["encoding-version"] = "0.1.0"
             for column in [key for key in frame if isinstance(frame[key], h5py.Group)]:
-                codes, categories = frame[column]["codes"][:], frame[column]["categories"][:]
+                group = frame[column]
+                if "values" in group:  # strings of anndata 0.13, which were a plain array then
+                    values = group["values"][:]
+                    del frame[column]
+                    frame.create_dataset(column, data=values, dtype=h5py.string_dtype())
+                    continue
+                codes, categories = group["codes"][:], group["categories"][:]
                 del frame[column]
                 stored = frame.require_group("__categories").create_dataset(
                     column, data=categories, dtype=h5py.string_dtype()

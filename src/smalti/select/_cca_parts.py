@@ -66,7 +66,7 @@ class Refit(NamedTuple):
     correlation: float
     """On the cells that were fitted."""
     held_out: float
-    """On other cells; 0 if a modality has no selected feature."""
+    """On other cells; 0 if a modality has no selected feature, NaN without other cells."""
 
 
 def refit(
@@ -117,5 +117,7 @@ def _columns(values: Values, rows: NDArray[np.int64], selected: NDArray[np.bool_
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    if not len(a):
+        return float("nan")
     a, b = a - a.mean(), b - b.mean()
     return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))

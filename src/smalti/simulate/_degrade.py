@@ -115,7 +115,7 @@ def degrade(
     rows = mdata.obs_names.get_indexer(degraded.obs_names)
     kept = mdata.obs[labels_key]
     if labels is not None:
-        current = pd.Categorical(kept, categories=known).codes.astype(np.int64)
+        current = _positions(kept, known)
         labelled = _labelled(keep, current, urn[2], labels, known, names)
         kept = _hide(kept, labelled, known, unlabeled_category)
     for column, values in ((f"true_{labels_key}", truth), (labels_key, kept)):
@@ -190,7 +190,11 @@ def _codes(column: pd.Series, unlabeled_category: str) -> tuple[NDArray[np.int64
     """Return classes as codes, -1 for none, and their names in a fixed order."""
     present = column[column.notna() & (column != unlabeled_category)].unique()
     known = sorted(present, key=str)
-    return pd.Categorical(column, categories=known).codes.astype(np.int64), known
+    return _positions(column, known), known
+
+
+def _positions(column: pd.Series, known: list[Any]) -> NDArray[np.int64]:
+    return pd.Index(known, dtype=object).get_indexer(column.astype(object)).astype(np.int64)
 
 
 def _by_pair(
