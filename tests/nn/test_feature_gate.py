@@ -123,3 +123,18 @@ def test_the_state_of_gates_fits_an_empty_module() -> None:
     b = FeatureGate(6, kind="sparse_group", groups=[0, 0, 1, -1, 1, -1], keep=3)
     b.load_state_dict(a.state_dict())
     assert torch.equal(a.eval()().shared, b.eval()().shared)
+
+
+def test_a_warm_start_orders_gates_by_rank_alone_and_groups_by_their_mean() -> None:
+    relevance = torch.tensor([5.0, 0.1, 300.0, 2.0, 0.0, 1.0])
+    gate = FeatureGate(6, keep=2)
+    gate.warm_start(relevance)
+    mu = gate.shared.mu.detach().clone()
+    assert torch.equal(mu.argsort(), relevance.argsort())
+    gate.warm_start(relevance.log1p() * 7)
+    assert torch.allclose(gate.shared.mu, mu), "only the order counts"
+    assert mu.mean() == pytest.approx(0.5, abs=1e-5)
+    grouped = FeatureGate(6, kind="group", groups=[0, 0, 1, 1, -1, -1], keep=2)
+    grouped.warm_start(torch.tensor([1.0, 1.0, 9.0, 0.0, 3.0, 0.0]))
+    assert grouped.shared.mu.argsort(descending=True).tolist() == [1, 2, 0, 3]
+    FeatureGate(6, kind="local", n_context=2).warm_start(relevance)  # nothing that all cells share

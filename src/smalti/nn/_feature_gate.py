@@ -10,7 +10,7 @@ from torch import nn
 
 from smalti._validate import check_choice
 
-from ._gates import SIGMA, GateSchedule, GlobalGate, GroupGate, gate_rows
+from ._gates import SIGMA, START, GateSchedule, GlobalGate, GroupGate, gate_rows
 from ._local_gate import LocalGate
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ LARGEST_ERROR = 1.0
 TRAVEL = 1.5
 """How far gates are moved apart in all, about the width of the range of parameters."""
 N_HALVINGS = 16
+WARM_SPREAD = 0.25
+"""Standard deviation of the parameters of gates that start in an order, half of that of their noise."""
 
 
 class DrawnGate:
@@ -129,6 +131,24 @@ class FeatureGate(nn.Module):
         self.register_buffer("search", torch.full((2,), torch.nan))
         self._factor, self._context, self._closed = 1.0, torch.zeros(0, n_context), False
         self._progress, self._apart = 0.0, 0.0
+
+    @torch.no_grad()
+    def warm_start(self, relevance: Tensor) -> None:
+        """Let gates start in the order of what a linear method says of features, ``(G,)``; groups take their mean.
+
+        Parameters are normal scores of the ranks around where gates start otherwise: an order that training can
+        overrule, whatever the scale of ``relevance``.
+        """
+        if self.shared is None:
+            return
+        gate = self.shared
+        if isinstance(gate, GroupGate):
+            total = relevance.new_zeros(len(gate.mu)).index_add_(0, gate.group, relevance[gate.feature])
+            relevance = total / gate.size.clamp(min=1)
+        ranks = relevance.argsort().argsort().to(gate.mu.dtype)
+        scores = torch.special.ndtri((ranks + 0.5) / len(ranks))
+        gate.mu.copy_(START + WARM_SPREAD * scores)
+        gate.project()
 
     def forward(self, context: Tensor | None = None) -> DrawnGate:
         """Draw gates for a minibatch; local ones need the context ``(B, n_context)``."""

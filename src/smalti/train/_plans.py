@@ -93,8 +93,7 @@ class MosaicPlan(TrainingPlan):
         groups = [group for group in groups if group["params"]]
         if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop([{"weight_decay": 0.0, **group} for group in groups], lr=self.lr)
-        fused = not gated and self.device.type in ("cpu", "cuda")
-        fused = fused and all(p.is_floating_point() for p in parameters)
+        fused = self.device.type in ("cpu", "cuda") and all(p.is_floating_point() for p in parameters)
         return torch.optim.AdamW(
             groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused
         )

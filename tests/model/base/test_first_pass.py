@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from _clue import build_clue, options, train
 from _factories import make_mosaic
@@ -101,3 +102,31 @@ def test_without_pairs_nothing_is_balanced():
     weights = LossWeights(contrastive=0, adversarial=0.1)
     model = build_clue(make_mosaic(n_obs=90, pattern="diagonal"), MODALITIES, weights=weights)
     assert balancing_weights(model, model.module.inputs, 0) is None
+
+
+@pytest.mark.parametrize("kind", ["pca", "scaled"])
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+def test_gates_start_in_the_order_of_what_linear_cca_needs(kind, storage):
+    mdata = make_mosaic(
+        n_obs=400, pattern="paired", n_features={"a": 60, "b": 40}, likelihood="gaussian", n_private=0, storage=storage
+    )
+    rng, x = np.random.default_rng(0), np.array(mdata["a"].to_df())
+    x[:, 30:] = 3 * x[rng.permutation(400)][:, 30:]  # varies most, shares nothing
+    mdata["a"].X = sp.csr_matrix(x) if storage == "csr" else x
+    spec = {"a": {"encoder_input": kind, "gate": "global"}, "b": {"encoder_input": kind}}
+    model = build_clue(mdata, {name: {"likelihood": "gaussian"} | s for name, s in spec.items()})
+    gate = model.module.inputs.gates["a"].shared
+    train_cells, start = np.arange(300), torch.full((60,), 0.5)
+    gate.mu.data.copy_(start)
+    model.module.inputs.train()
+    warm_start(model, train_cells, model.module.inputs, model.module.aligners)
+    assert model.module.inputs.training
+    order = gate.mu.detach().argsort(descending=True).numpy()
+    assert (order[:25] < 30).mean() >= 0.9
+    before = gate.mu.detach().clone()
+    x[300:] = 1000 * rng.standard_normal((100, 60))  # cells that are not for training
+    other = build_clue(mdata, {name: {"likelihood": "gaussian"} | s for name, s in spec.items()})
+    other.module.load_state_dict(model.module.state_dict())
+    other.module.inputs.gates["a"].shared.mu.data.copy_(start)
+    warm_start(other, train_cells, other.module.inputs, other.module.aligners)
+    assert torch.allclose(other.module.inputs.gates["a"].shared.mu, before, atol=1e-5)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
-from smalti.data import INDEX, to_device
+from smalti.data import INDEX, PREFIX, to_device
+from smalti.nn import FrozenProjection, SparseRows
 from smalti.pp import LinearCCA
 
 from ._sizes import largest_linked_group
@@ -16,7 +17,7 @@ from ._sizes import largest_linked_group
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from smalti.nn import AlignmentEncoder, ByModality
+    from smalti.nn import AlignmentEncoder, ByModality, FeatureGate
 
     from ._inputs import MosaicInputs
     from ._mosaic_model import MosaicModel
@@ -39,7 +40,8 @@ def encoder_inputs(
     cells: dict[str, list[NDArray[np.int64]]] = {name: [] for name in fixed}
     dataset = model.adata_manager.create_torch_dataset()
     n = len(dataset)
-    device = inputs.mean_log_library.device
+    device, was_training = inputs.mean_log_library.device, inputs.training
+    inputs.eval()  # gates without noise
     with torch.no_grad():
         for start in range(0, n, 2048):
             batch = dataset[np.arange(start, min(start + 2048, n))]
@@ -48,6 +50,7 @@ def encoder_inputs(
                 if name in parts:
                     parts[name].append(inputs.encode(batch, name, here).cpu().numpy())
                     cells[name].append(batch[INDEX][here].cpu().numpy())
+    inputs.train(was_training)
     maps = {}
     parts = {name: part for name, part in parts.items() if part}
     for name in parts:
@@ -82,7 +85,7 @@ def warm_start(
     inputs: MosaicInputs,
     aligners: ByModality[AlignmentEncoder],
 ) -> None:
-    """Start the linear part of alignment encoders from linear CCA on the paired training cells."""
+    """Start the linear part of alignment encoders from linear CCA of the paired training cells, and gates from it."""
     fitted = linear_alignment(model, inputs, train_cells)
     if fitted is None:
         return
@@ -90,6 +93,38 @@ def warm_start(
     for name in cca.axes:
         weight = torch.from_numpy((cca.axes[name] * cca.correlations).astype(np.float32))
         aligners[name].warm_start(weight, torch.from_numpy(cca.means[name].astype(np.float32)))
+        layer = inputs.layers[name]
+        if name not in list(inputs.gates):
+            continue
+        gate, weight = cast("FeatureGate", inputs.gates[name]), weight.to(inputs.mean_log_library.device)
+        if isinstance(layer, FrozenProjection):
+            relevance = ((layer.weight * layer.scale) @ weight).norm(dim=1)
+            gate.warm_start(relevance * _spread(model, inputs, name, train_cells))
+        elif len(weight) == gate.n_features:  # standardised features
+            gate.warm_start(weight.norm(dim=1))
+
+
+@torch.no_grad()
+def _spread(model: MosaicModel, inputs: MosaicInputs, name: str, cells: NDArray[np.int64]) -> torch.Tensor:
+    """Return the standard deviation of every mapped value of a modality over some cells, ``(G,)``."""
+    dataset, layer = model.adata_manager.create_torch_dataset(), cast("FrozenProjection", inputs.layers[name])
+    sums, n = layer.weight.new_zeros(2, layer.n_features), 0
+    for start in range(0, len(cells), 2048):
+        batch = to_device(dataset[np.sort(cells[start : start + 2048])], layer.weight.device)
+        here = inputs.present(batch).get(name)
+        if here is None or not bool(here.any()):
+            continue
+        x = batch[PREFIX + name]
+        rows, codes = x.drop_empty(here) if isinstance(x, SparseRows) else x[here], inputs.batch(batch)[here]
+        values, _ = layer.map_values(rows, torch.where(codes < 0, layer.n_batch, codes))
+        for i in (0, 1):
+            if isinstance(values, SparseRows):
+                sums[i].index_add_(0, values.indices, values.values ** (i + 1))
+            else:
+                sums[i] += (values ** (i + 1)).sum(dim=0)
+        n += int(here.sum())
+    mean = sums / max(n, 1)
+    return (mean[1] - mean[0].square()).clamp(min=0).sqrt()
 
 
 def balancing_weights(model: MosaicModel, inputs: MosaicInputs, random_state: int) -> torch.Tensor | None:
