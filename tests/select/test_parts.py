@@ -19,8 +19,8 @@ from smalti.select._graph import (
     symmetric,
 )
 from smalti.select._path import jaccard, longest_stretch
-from smalti.select._prune import leave_one_out, prune
-from smalti.select._warm_start import dependence, legendre_features
+from smalti.select._prune import leave_one_out, prune, prune_groups
+from smalti.select._warm_start import dependence, dependence_across, legendre_features
 
 
 def tensor(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -97,6 +97,29 @@ def test_pruning_removes_false_features_and_keeps_true_ones() -> None:
     assert len(z) == 8
     empty, _ = prune(torch.from_numpy(np.random.default_rng(0).standard_normal((200, 5)).astype(np.float32)), 50)
     assert len(empty) == 0
+
+
+def test_pruning_keeps_groups_that_are_smooth_together_though_no_feature_is_alone() -> None:
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(12), 6) * 3  # codes need not be consecutive
+    x = rng.standard_normal((300, 72))
+    x[:, codes < 12] = 0.5 * rng.standard_normal((300, 1)) + x[:, codes < 12]
+    x = torch.from_numpy((x / x.std(0)).astype(np.float32))
+    assert prune_groups(x, codes, 300).tolist() == [0, 3, 6, 9]
+    assert len(prune_groups(x[:, codes >= 12], codes[codes >= 12], 300)) == 0
+    permuted = np.random.default_rng(1).permutation(72)
+    assert prune_groups(x[:, permuted], codes[permuted], 300).tolist() == [0, 3, 6, 9]
+
+
+def test_dependence_across_is_that_of_either_side() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((150, 300)).astype(np.float32), rng.standard_normal((150, 40)).astype(np.float32)
+    y[:, 3] = x[:, 270] ** 2
+    a, b = dependence_across(x, y)
+    assert np.allclose(a, dependence(x, y))
+    assert np.allclose(b, dependence(y, x), rtol=1e-4)
+    assert np.flatnonzero(a > 1).tolist() == [270]
+    assert np.flatnonzero(b > 1).tolist() == [3]
 
 
 def test_leaving_one_feature_out_is_drawing_the_graph_without_it() -> None:

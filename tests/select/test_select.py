@@ -61,11 +61,35 @@ def test_shared_features_are_found_in_both_modalities_at_the_right_price() -> No
     assert f1(mdata["y"].var["selected"].to_numpy(), np.arange(20)) >= 0.95
 
 
+@pytest.mark.parametrize("n_noise", [30, 80])
+def test_shared_features_are_found_by_default_however_much_noise_there_is(n_noise: int) -> None:
+    x, y = clusters(0, n_noise)
+    mdata = mosaic(x=x, y=y)
+    found = select.mmdufs(mdata)
+    assert f1(mdata["x"].var["selected"].to_numpy(), np.arange(30)) >= 0.95
+    assert f1(mdata["y"].var["selected"].to_numpy(), np.arange(20)) >= 0.95
+    assert (mdata["x"].var["dependence"].to_numpy()[:30] > 1).all()
+    if n_noise == 80:  # the published start, half open everywhere, at the same price
+        cold = select.mmdufs(mdata, lam=found.lam, use_warm_start=False, write=False)
+        assert f1(cold.tables["x"]["selected"].to_numpy(), np.arange(30)) <= 0.8
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_where_modalities_share_nothing_no_feature_is_selected(seed: int, caplog: pytest.LogCaptureFixture) -> None:
+    x, y = clusters(seed)
+    rng = np.random.default_rng(seed)
+    mdata = mosaic(x=rng.permuted(x, axis=0), y=rng.permuted(y, axis=0))
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        found = select.mmdufs(mdata, random_state=seed)
+    assert not any(table["selected"].any() for table in found.tables.values())
+    assert "nothing is selected" in caplog.text
+
+
 @pytest.mark.slow
 def test_the_path_finds_the_price_of_shared_features_without_the_truth() -> None:
     x, y = clusters(1)
     mdata = mosaic(x=x, y=y)
-    result = select.mmdufs(mdata)
+    result = select.mmdufs(mdata, lam="path", use_warm_start=False)
     assert result.lam > result.lam_null > 0.05
     assert f1(mdata["x"].var["selected"].to_numpy(), np.arange(30)) >= 0.95
     assert f1(mdata["y"].var["selected"].to_numpy(), np.arange(20)) >= 0.95
@@ -99,7 +123,8 @@ def test_three_modalities_that_no_cell_has_together_are_selected_pair_by_pair() 
     mdata = mosaic(x=x, y=y, z=x + 0.1)
     keep = np.ones((260, 3), dtype=bool)
     keep[np.arange(260), np.random.default_rng(0).integers(3, size=260)] = False
-    found = select.mmdufs(simulate.drop(mdata, keep), lam=0.15, options=FAST, write=False)
+    # z repeats the noise of x as well, which a test of dependence would take for shared
+    found = select.mmdufs(simulate.drop(mdata, keep), lam=0.15, use_warm_start=False, options=FAST, write=False)
     truth = np.arange(130) < 30
     p = found.tables["x"]["gate_prob"].to_numpy()
     assert p[truth].mean() > p[~truth].mean() + 0.02
@@ -140,6 +165,22 @@ def test_groups_are_found_whatever_their_size() -> None:
     assert set(table.index[table["selected"]]) == {f"g{c:02d}" for c in range(10)}
     with pytest.raises(ValueError, match="either `groups`"):
         select.group_fs(mdata, "a")
+
+
+@pytest.mark.slow
+def test_a_tenth_of_300_groups_is_found_and_the_prune_does_it() -> None:
+    rng = np.random.default_rng(1)
+    codes = np.repeat(np.arange(300), rng.integers(3, 15, 300))
+    x = rng.standard_normal((1000, len(codes)))
+    true = codes < 30
+    x[:, true] = 0.7 * rng.standard_normal((1000, 3))[:, codes[true] % 3] + 0.7 * x[:, true]
+    mdata = mosaic(a=x, b=noise(1000))
+    mdata["a"].var["gene"] = [f"g{c:03d}" for c in codes]
+    found = select.group_fs(mdata, "a", groups="gene", write=False)
+    assert f1(found.tables["a"]["selected"].to_numpy(), np.flatnonzero(true)) >= 0.95
+    assert 0 < found.lam < 0.03, "groups in a high-dimensional graph earn little, a price of 0.1 closes all"
+    plain = select.group_fs(mdata, "a", groups="gene", use_prune=False, write=False)
+    assert f1(plain.tables["a"]["selected"].to_numpy(), np.flatnonzero(true)) <= 0.8
 
 
 def test_learned_groups_are_those_of_the_factors() -> None:

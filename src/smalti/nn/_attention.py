@@ -137,6 +137,8 @@ class ChannelTransformer(nn.Module):
         Share of units dropped at the end of attention and feed-forward parts.
     wiring
         Where norms and residuals are; ``"reference"`` also starts learned tokens at unit variance.
+    readout_dropout
+        Dropout of what is read off the tokens.
     """
 
     membership: Tensor
@@ -152,6 +154,7 @@ class ChannelTransformer(nn.Module):
         n_fusion: int = 4,
         dropout_rate: float = 0.0,
         wiring: Wiring = "pre_norm",
+        readout_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.n_modalities, self.channels, self.width = n_modalities, tuple(channels), width
@@ -170,6 +173,7 @@ class ChannelTransformer(nn.Module):
         self.pool_q = nn.Linear(width, width, bias=False)
         self.pool_kv = nn.Linear(width, 2 * width, bias=False)
         self.pool_out = nn.Linear(width, width, bias=False)
+        self.readout_dropout = nn.Dropout(readout_dropout)
         if wiring == "pre_norm":  # a skip that starts from a solution is not drowned
             with torch.no_grad():
                 self.pool_out.weight.mul_(0.1)
@@ -292,7 +296,7 @@ class ChannelTransformer(nn.Module):
         k, v = linear_parts(self.norm(x), self.pool_kv, 2)
         q, k, v = (split_heads(part, self.n_heads) for part in (self.pool_q(queries)[:, None], k, v))
         read = attend(q, k, v, None if mask is None else mask[:, None, None])
-        return queries + cast("Tensor", self.pool_out(read[:, 0]))
+        return queries + cast("Tensor", self.pool_out(self.readout_dropout(read[:, 0])))
 
     def _blocks(self) -> list[TransformerBlock]:
         return [cast("TransformerBlock", block) for block in self.blocks]

@@ -13,11 +13,11 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.random_projection import GaussianRandomProjection
 
 from smalti._gate_report import diagnose
-from smalti._validate import check_count, check_positive, shorten
+from smalti._validate import check_choice, check_count, check_positive, shorten
 from smalti.nn import open_probability
 
 from ._engine import SelectOptions, optimise
-from ._path import Path, follow, search, stability
+from ._path import Path, follow, price_between, search, stability
 from ._prune import prune
 from ._result import Selection, partners, spread
 
@@ -40,7 +40,9 @@ N_TOP = 4000
 LANDMARK_CELLS = 50_000
 WIDTH = 50
 
-Lam = float | Literal["path"]
+Lam = float | Literal["path", "auto"]
+"""Price of an open feature: a number; ``"path"``, calibrated on permuted features; or ``"auto"``, between what the
+features that start open earn and what they earn when permuted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +55,26 @@ class Choice:
     random_state: int
 
     def __post_init__(self) -> None:
-        if self.lam != "path":
+        if not isinstance(self.lam, str):
             check_positive(float(self.lam), "lam", allow_zero=True)
+        else:
+            check_choice(self.lam, ("path", "auto"), "lam")
         if self.n_features is not None:
             check_count(self.n_features, "n_features")
         check_positive(self.stability, "stability", allow_zero=True)
 
     def follow(self, problem: Problem, start: Starts | None, size: dict[str, NDArray[np.int64]]) -> Path:
-        """Return the runs, the chosen one marked."""
+        """Return the runs, the chosen one marked; ``"auto"`` needs a start and else is ``"path"``."""
         if self.n_features is not None:
             return search(problem, self.n_features, size, seed=self.random_state, start=start)
-        if self.lam == "path":
+        if self.lam == "auto" and start is not None:
+            lam = price_between(problem, start, size, seed=self.random_state)
+        elif isinstance(self.lam, str):
             return follow(problem, seed=self.random_state, start=start)
+        else:
+            lam = float(self.lam)
         path = Path()
-        path.add(float(self.lam), optimise(problem, float(self.lam), seed=self.random_state, start=start))
+        path.add(lam, optimise(problem, lam, seed=self.random_state, start=start))
         return path
 
 

@@ -72,6 +72,8 @@ class Problem(ABC):
 
     lams: tuple[float, ...] = ()
     """Prices of a path where calibration without structure says nothing."""
+    between = 0.5
+    """Where the price ``"auto"`` lies between what permuted features earn, 0, and what true ones earn, 1."""
 
     def __init__(
         self,

@@ -12,9 +12,10 @@ import torch
 from smalti._validate import check_count, check_keys, check_positive
 from smalti.nn import GroupGate
 
-from ._common import START_CELLS, Choice, finish, options_of, some_cells
+from ._common import PRUNE_CELLS, START_CELLS, Choice, finish, options_of, some_cells
 from ._dufs import DUFSProblem
 from ._learned_groups import learn_groups
+from ._prune import prune_groups
 from ._result import Selection, spread
 from ._values import Values
 from ._warm_start import dependence
@@ -34,6 +35,8 @@ class GroupProblem(DUFSProblem):
     """Smoothness of features behind gates of groups; a group costs as much as its features."""
 
     codes: torch.Tensor
+    between = 0.25
+    # groups differ in what they earn; those that are let in by a low price are pruned
 
     def make_gates(self) -> Gates:
         """Return one gate per group."""
@@ -55,9 +58,10 @@ def group_fs(
     *,
     groups: str | None = None,
     n_groups: int | None = None,
-    lam: Lam = 0.1,
+    lam: Lam = "auto",
     n_features: int | None = None,
     min_share: float = 0.5,
+    use_prune: bool = True,
     layer: str | None = None,
     batch_key: str | None = None,
     n_top: int | None = None,
@@ -82,11 +86,15 @@ def group_fs(
     n_groups
         Number of groups to learn instead.
     lam
-        Price of an open feature, or ``"path"``, see :func:`dufs`.
+        Price of an open feature; ``"auto"``: a quarter of the way from what permuted features earn to what those of
+        groups that start open earn; or ``"path"``, see :func:`dufs`. What a feature earns depends on how many
+        dimensions the structure has, so a fixed number rarely serves.
     n_features
         Number of features in selected groups, about; the price is then searched for.
     min_share
         Gates of groups start open if at least this share of their features depends on another feature.
+    use_prune
+        Remove groups that are not smooth on the graph of the other selected groups. Not done with ``n_features``.
     layer, batch_key, n_top, options, random_state, write
         See :func:`dufs`. All features take part by default. Runs default to 300 steps.
 
@@ -129,6 +137,14 @@ def group_fs(
     share = np.bincount(codes, statistic > 1) / size
     start = {modality: torch.from_numpy(np.where(share >= min_share, 0.75, 0.25).astype(np.float32))}
     path = choice.follow(problem, start, {modality: size})
+    mu = path.mu[path.chosen][modality]
+    if use_prune and n_features is None and bool((mu > 0).any()):
+        at = np.flatnonzero((mu > 0).numpy()[codes])
+        cells = some_cells(np.arange(len(sample)), PRUNE_CELLS, random_state)
+        x = torch.from_numpy(sample[np.ix_(cells, at)])
+        stays = prune_groups(x, codes[at], len(size), seed=random_state)
+        gone = (mu > 0) & ~torch.isin(torch.arange(len(mu)), torch.from_numpy(stays))
+        mu[gone] = -problem.options.sigma
     return _finish(mdata, problem, path, choice, codes, labels, size, share, write)
 
 

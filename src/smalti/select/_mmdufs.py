@@ -10,10 +10,11 @@ import torch
 
 from smalti._validate import check_choice, check_positive
 
-from ._common import N_TOP, Choice, finish, landmark_codes, options_of
+from ._common import N_TOP, START_CELLS, Choice, finish, landmark_codes, options_of, some_cells
 from ._engine import Problem
 from ._graph import differential_smoothness, inverse_operator, shared_smoothness, smoothness
 from ._values import Values, paired_rows
+from ._warm_start import dependence_across, warm_start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._common import Lam
-    from ._engine import SelectOptions
+    from ._engine import SelectOptions, Starts
     from ._result import Selection
 
 Kind = Literal["shared", "differential"]
@@ -129,13 +130,14 @@ def mmdufs(
     modalities: Sequence[str] | None = None,
     *,
     kind: Kind = "shared",
-    lam: Lam = "path",
+    lam: Lam = "auto",
     n_features: int | None = None,
     layers: dict[str, str] | None = None,
     batch_key: str | None = None,
     n_top: int | None = N_TOP,
     own: float = 0.0,
     ridge: float = 0.1,
+    use_warm_start: bool = True,
     stability: int = 0,
     landmarks: int | None = None,
     options: SelectOptions | dict[str, Any] | None = None,
@@ -165,9 +167,10 @@ def mmdufs(
     kind
         What to look for.
     lam
-        Price of an open feature, or ``"path"``: calibrated on permuted features, see :func:`dufs`. The useful range is
-        narrow and moves with the amount of noise, so a fixed number rarely serves. ``"differential"`` follows prices
-        from 0.57 to 1.13, because without structure features score more, not less.
+        Price of an open feature. ``"auto"``: halfway between what the features that start open earn, and what they
+        earn when permuted. ``"path"``: calibrated on permuted features, see :func:`dufs`. The useful range is narrow
+        and moves with the amount of noise, so a fixed number rarely serves. ``"differential"`` has no start and follows
+        prices from 0.57 to 1.13, because without structure features score more, not less.
     n_features
         Number of features of all modalities together; the price is then searched for.
     layers
@@ -180,6 +183,10 @@ def mmdufs(
         Weight of the smoothness of a modality on the graph of all its cells, paired or not (``"shared"``).
     ridge
         The :math:`c` of ``"differential"``.
+    use_warm_start
+        Start gates open for features that depend on any feature of another modality, by a test of all pairs
+        (``"shared"``). Without it and with much noise, true features close together with the noise: with 80 features of
+        noise per modality F1 is about 0.35, with it 1.
     stability, landmarks, options, random_state, write
         See :func:`dufs`. Kernels default to ten neighbours, runs to 300 steps of 128 cells (256 for
         ``"differential"``).
@@ -217,8 +224,26 @@ def mmdufs(
     if landmarks is not None and type(problem) is SharedProblem:
         problem.strata = landmark_codes(values[names[0]], problem.rows[:, 0], landmarks, random_state)
     widths = {name: np.ones(v.n_features, dtype=np.int64) for name, v in problem.values.items()}
-    path = choice.follow(problem, None, widths)
-    return finish(mdata, problem, path, choice, method=f"mmdufs {kind}", start=None, write=write)
+    start: Starts | None = None
+    extra: dict[str, dict[str, NDArray[Any]]] = {}
+    if use_warm_start and kind == "shared":
+        statistic = across(list(values.values()), random_state)
+        start = {name: torch.from_numpy(warm_start(s)) for name, s in zip(values, statistic, strict=True)}
+        extra = {name: {"dependence": s} for name, s in zip(values, statistic, strict=True)}
+    path = choice.follow(problem, start, widths)
+    return finish(mdata, problem, path, choice, method=f"mmdufs {kind}", start=start, extra=extra, write=write)
+
+
+def across(values: list[Values], seed: int) -> list[NDArray[np.float32]]:
+    """Return how strongly each feature depends on any feature of another modality, ``(D,)`` each; above 1 is signal."""
+    out = [np.zeros(v.n_features, dtype=np.float32) for v in values]
+    for i, j in combinations(range(len(values)), 2):
+        rows = paired_rows([values[i], values[j]])
+        rows = rows[some_cells(np.arange(len(rows)), START_CELLS, seed)]
+        x, y = (values[m].read(rows[:, k]).numpy() for k, m in enumerate((i, j)))
+        for k, found in zip((i, j), dependence_across(x, y), strict=True):
+            out[k] = np.maximum(out[k], found)
+    return out
 
 
 def _problem(values: dict[str, Values], kind: Kind, options: SelectOptions, own: float, ridge: float) -> Problem:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from smalti.nn import open_probability
+from smalti.nn import START, open_probability
 
 from ._engine import optimise, parameters_of
 
@@ -93,6 +93,47 @@ def follow(problem: Problem, *, seed: int, start: Starts | None) -> Path:
         path.add(lam, optimise(problem, lam, seed=seed, start=start))
     path.chosen = longest_stretch([np.concatenate(list(path.selected(i).values())) for i in range(len(path.lams))])
     return path
+
+
+@torch.no_grad()
+def price_between(
+    problem: Problem, start: Starts, size: dict[str, NDArray[np.int64]], *, seed: int, n_batches: int = 8
+) -> float:
+    """Return a price between what features that start open earn, and what they earn when permuted.
+
+    It lies at the share ``problem.between`` of the way up.
+
+    Parameters
+    ----------
+    problem
+        What to optimise.
+    start
+        Parameters to start from; open means above one half.
+    size
+        Features behind each gate, by modality.
+    seed, n_batches
+        Seed and number of the batches of cells that are looked at.
+
+    Returns
+    -------
+    The price; if no gate starts open, or those that do earn no more than permuted ones, a price that closes all.
+    """
+    gates = problem.make_gates()
+    for name, gate in gates.items():
+        gate.mu.data.copy_((start[name] > START).to(gate.mu.dtype))
+        gate.noise = 0.0
+    z = {name: gate.gates() for name, gate in gates.items()}
+    n_open = sum(float(size[name][(mu > START).numpy()].sum()) for name, mu in start.items())
+    earned = []
+    for each in (problem, problem.permute()):
+        rng = np.random.default_rng(seed)
+        found = [float(each.score(x, z, weight)) for x, weight in (each.draw(rng) for _ in range(n_batches))]
+        earned.append(float(np.mean(found)) / max(n_open, 1))
+    real, permuted = earned
+    if real > permuted:
+        return permuted + problem.between * (real - permuted)
+    logger.warning("No feature depends on another one more than chance lets it: nothing is selected.")
+    return HIGHEST
 
 
 def longest_stretch(selections: list[NDArray[np.bool_]]) -> int:

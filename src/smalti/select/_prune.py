@@ -9,6 +9,8 @@ import torch
 from scipy.stats import norm
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -21,7 +23,7 @@ FEW = 30
 SHARE = 0.05
 
 
-def leave_one_out(x: torch.Tensor, *, seed: int = 0) -> Floats:
+def leave_one_out(x: torch.Tensor, *, blocks: Sequence[NDArray[np.int64]] | None = None, seed: int = 0) -> Floats:
     """Return how smooth each feature is on the graph of the others, in standard deviations of a permuted one, ``(S,)``.
 
     The statistic is the mean over cells of the feature times its mean over the ten nearest neighbours.
@@ -30,6 +32,8 @@ def leave_one_out(x: torch.Tensor, *, seed: int = 0) -> Floats:
     ----------
     x
         ``(n, S)`` standardised values of the features in question, at least two.
+    blocks
+        Columns that are left out together; by default each for itself, and beyond 200 features blocks of 5 %.
     seed
         Seed of permutations.
     """
@@ -38,7 +42,9 @@ def leave_one_out(x: torch.Tensor, *, seed: int = 0) -> Floats:
     square = x.square().sum(dim=1)
     distance = square[:, None] + square[None] - 2 * x @ x.T
     permutations = torch.from_numpy(np.argsort(rng.random((n, N_PERMUTATIONS)), axis=0))
-    if s <= MOST_SINGLE:
+    if blocks is not None:
+        pass
+    elif s <= MOST_SINGLE:
         blocks = [np.array([j]) for j in range(s)]
     else:
         blocks = np.array_split(rng.permutation(s), round(1 / SHARE))
@@ -87,3 +93,44 @@ def prune(x: torch.Tensor, n_features: int, *, seed: int = 0) -> tuple[NDArray[n
         n = 1 if len(keep) <= FEW else max(1, round(SHARE * len(keep)))
         keep = np.delete(keep, weak[:n])
     return keep[:0], last  # a feature alone is smooth on no graph
+
+
+def prune_groups(x: torch.Tensor, codes: NDArray[np.int64], n_groups: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Remove the least smooth groups, until all that are left are smooth on the graph of the other groups.
+
+    A group counts by the sum of the statistics of its features over the root of their number.
+
+    Parameters
+    ----------
+    x
+        ``(n, S)`` standardised values of the features of selected groups.
+    codes
+        ``(S,)`` their groups.
+    n_groups
+        Number of groups that could have been selected; the level is 0.05 over it.
+    seed
+        Seed of permutations.
+
+    Returns
+    -------
+    Codes of the groups that stay.
+    """
+    keep, limit = np.unique(codes), norm.isf(LEVEL / max(n_groups, 1))
+    while len(keep) >= 2:
+        at = np.flatnonzero(np.isin(codes, keep))
+        place = np.searchsorted(keep, codes[at])
+        parts = [np.flatnonzero(place == g) for g in range(len(keep))]
+        if len(keep) > MOST_SINGLE:
+            order = np.array_split(np.random.default_rng(seed).permutation(len(keep)), round(1 / SHARE))
+            blocks = [np.concatenate([parts[g] for g in some]) for some in order]
+        else:
+            blocks = parts
+        z = leave_one_out(x[:, torch.from_numpy(at)], blocks=blocks, seed=seed)
+        total = np.array([z[part].sum() / np.sqrt(len(part)) for part in parts])
+        order_of = np.argsort(total)
+        weak = order_of[total[order_of] < limit]
+        if len(weak) == 0:
+            return keep
+        n = 1 if len(keep) <= FEW else max(1, round(SHARE * len(keep)))
+        keep = np.delete(keep, weak[:n])
+    return keep[:0]

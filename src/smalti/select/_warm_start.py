@@ -62,13 +62,22 @@ def dependence(x: Floats, y: Floats | None = None) -> Floats:
     y
         ``(n, E)``, partners of the same cells; the other features of ``x`` by default.
     """
+    return _largest(x, y)[0]
+
+
+def dependence_across(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return :func:`dependence` of the features of ``x`` on those of ``y`` and the reverse, ``(D,)`` and ``(E,)``."""
+    return _largest(x, y)
+
+
+def _largest(x: Floats, y: Floats | None) -> tuple[Floats, Floats]:
     a, rank_a = legendre_features(x)
     b, rank_b = (a, rank_a) if y is None else legendre_features(y)
     n, d = len(a), a.shape[1]
     pairs = d * (d - 1) / 2 if y is None else d * b.shape[1]
     limit = chi2.isf(LEVEL / max(pairs, 1), np.arange(1, DEGREE**2 + 1))
     flat = b.reshape(n, -1)
-    out = np.zeros(d, dtype=np.float32)
+    out, other = np.zeros(d, dtype=np.float32), np.zeros(b.shape[1], dtype=np.float32)
     for start in range(0, d, BLOCK):
         part = slice(start, min(start + BLOCK, d))
         block = (a[:, part].reshape(n, -1).T @ flat / n) ** 2
@@ -79,7 +88,8 @@ def dependence(x: Floats, y: Floats | None = None) -> Floats:
         if y is None:
             ratio[np.arange(size), np.arange(part.start, part.stop)] = 0
         out[part] = ratio.max(axis=1, initial=0)
-    return out
+        other = np.maximum(other, ratio.max(axis=0, initial=0)).astype(np.float32)
+    return out, other
 
 
 def warm_start(statistic: Floats) -> Floats:

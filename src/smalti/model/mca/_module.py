@@ -76,6 +76,7 @@ class MCAModule(MosaicModule):
             n_fusion=options.n_fusion,
             dropout_rate=options.dropout_rate,
             wiring=options.wiring,
+            readout_dropout=options.readout_dropout,
         )
         self.families = {name: FAMILIES[size.likelihood] for name, size in sizes.modalities.items()}
         self.decoders: ByModality[Decoder] | None = None

@@ -78,8 +78,12 @@ class MCAOptions:
     many tokens as all channels of ``"mca"`` have together."""
     dropout_rate: float = 0.1
     """Dropout at the end of attention and feed-forward parts. Paper: 0."""
-    input_dropout: float = 0.1
-    """Share of the columns of encoder inputs that training drops."""
+    readout_dropout: float = 0.7
+    """Dropout of what is read off the tokens. Together with that of inputs it decides what few pairs are good for: with
+    2,000 pairs of RNA and protein, FOSCTTM of other cells is 0.057 with 0.1 and 0, 0.048 with 0.25 and 0.7, and 0.053
+    for linear CCA. Paper: none."""
+    input_dropout: float = 0.25
+    """Share of the columns of encoder inputs that training drops. Paper: none."""
     modality_dropout: float = 0.0
     """Share of measured modalities that training hides from the model; a cell always keeps one. Not in the paper."""
     tokens: TokenKind | dict[str, TokenKind] = "patches"
@@ -114,7 +118,7 @@ class MCAOptions:
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_layers", "n_heads", "n_fusion", "n_tokens", "n_hidden"):
             check_count(getattr(self, name), name)
-        for name in ("dropout_rate", "input_dropout", "modality_dropout"):
+        for name in ("dropout_rate", "readout_dropout", "input_dropout", "modality_dropout"):
             check_in_range(getattr(self, name), 0, 0.95, name)
         for kind in self.tokens.values() if isinstance(self.tokens, dict) else [self.tokens]:
             check_choice(kind, get_args(TokenKind), "tokens")
