@@ -169,10 +169,9 @@ def pbmc_nuisance(seed: int, quick: bool) -> Scores:
 
 
 def cll(seed: int, quick: bool) -> Scores:
-    """Which mutations do drug responses know? Blocks of correlated mutations have gates."""
+    """Which mutations do drug responses know? Of two of them, the canonical pair and whether they lead it."""
     mdata = read("cll", False, seed)
     names = [name for name in mdata.mod if "mut" in name.lower()] or [list(mdata.mod)[-1]]
-    mutations = mdata.mod[names[0]]
     other = next(name for name in mdata.mod if name != names[0])
     with no_pull():
         parts = {}
@@ -183,12 +182,15 @@ def cll(seed: int, quick: bool) -> Scores:
             adata.X = np.nan_to_num(x).astype(np.float32)
             parts[name] = adata
         data = mudata.MuData(parts)
-    select.sparse_cca(data, (other, names[0]), random_state=seed, n_steps=20 if quick else 1500)
+    select.sparse_cca(data, (other, names[0]), n_components=3, random_state=seed, n_steps=20 if quick else 1500)
     var = data[names[0]].var
-    order = var.index[np.argsort(-var["gate_prob"].to_numpy() - 1e-3 * var["weight"].abs().to_numpy())]
-    rank = {key: [i for i, v in enumerate(order) if key in v.lower()] for key in ("ighv", "trisomy12")}
-    del mutations
-    return {f"rank_{key}": float(found[0] + 1) if found else float("nan") for key, found in rank.items()}
+    scores = {}
+    for key in ("ighv", "trisomy12"):
+        row = next(var.loc[name] for name in var.index if key in name.lower())
+        in_pair = var["weight"].abs()[(var["component"] == row["component"]).to_numpy()]
+        leads = bool(row["selected"]) and abs(row["weight"]) == in_pair.max()
+        scores |= {f"pair_{key}": float(row["component"]), f"leads_{key}": float(leads)}
+    return {**scores, "selected": float(var["selected"].sum())}
 
 
 def speed(seed: int, quick: bool) -> Scores:

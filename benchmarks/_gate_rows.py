@@ -212,6 +212,6 @@ ROWS = {
     "clue_regions": Row(clue_regions, "groups = regions of a gene; reported", 3.0),
     "pbmc_closed": Row(pbmc_closed, ">= 50 % closed: FOSCTTM and ARI within 2 %", 4.0),
     "pbmc_nuisance": Row(pbmc_nuisance, "<= 5 % of 500 permuted genes, >= 80 % overlap", 4.0),
-    "cll": Row(cll, "IGHV and trisomy 12 in the top 3 of groups", 0.5),
+    "cll": Row(cll, "IGHV and trisomy 12 lead one of the first three canonical pairs", 0.5),
     "speed": Row(speed, "< 5 % per step at D = 20,000, B = 128", 0.5, most_seeds=1),
 }

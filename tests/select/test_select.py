@@ -205,6 +205,26 @@ def test_sparse_cca_finds_ten_of_1600_columns_and_fails_without_its_start(toepli
     assert f1(cold.tables["x"]["selected"].to_numpy(), np.flatnonzero(a)) <= 0.2
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_second_canonical_pair_is_found_in_what_the_first_leaves(cached: bool, monkeypatch) -> None:
+    if not cached:
+        monkeypatch.setattr("smalti.select._values.CACHE_VALUES", 0)
+    x, y, a, b = sparse_pair(n=300, d=100, rho=0.9, seed=0)
+    other_x, other_y, c, d = sparse_pair(n=300, d=100, rho=0.8, seed=1)
+    mdata = mosaic(x=np.hstack([x, other_x]), y=np.hstack([y, other_y]))
+    found = select.sparse_cca(mdata, n_components=2, n_steps=400)
+    for name, first, second in (("x", a, c), ("y", b, d)):
+        component = mdata[name].var["component"].to_numpy()
+        assert f1(component == 1, np.flatnonzero(first)) >= 0.9
+        assert f1(component == 2, 100 + np.flatnonzero(second)) >= 0.9
+        assert ((component > 0) == mdata[name].var["selected"].to_numpy()).all()
+    one, two = found.info["correlation"]
+    assert 0.95 > one > two > 0.7
+    assert mdata["x"].uns["gates"]["correlation"] == found.info["correlation"]
+    alone = select.sparse_cca(mdata, n_steps=400, write=False)
+    assert f1(alone.tables["x"]["selected"].to_numpy(), np.flatnonzero(a)) >= 0.9
+
+
 def test_sparse_deep_cca_finds_the_same_columns_in_small_batches() -> None:
     x, y, a, b = sparse_pair(d=200)
     mdata = mosaic(x=x, y=y)

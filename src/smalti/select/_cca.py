@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
 from smalti._validate import check_count
 
 from ._cca_parts import refit
 from ._cca_problem import RIDGE, CCAProblem
 from ._common import N_TOP
+from ._result import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from ._cca_problem import Parameters
-    from ._result import Selection
 
 LAMS = (0.002, 0.005, 0.01)
 """Prices that are compared on held-out cells; beyond rho / (20 k) true features close."""
@@ -26,6 +29,7 @@ def sparse_cca(
     mdata: MuData,
     modalities: Sequence[str] | None = None,
     *,
+    n_components: int = 1,
     lam: float | None = None,
     batch_size: int | None = None,
     n_steps: int = 1500,
@@ -50,6 +54,8 @@ def sparse_cca(
         The mosaic; cells with both modalities take part.
     modalities
         Two names; those of ``mdata`` by default.
+    n_components
+        Canonical pairs, one after the other, each on what the former ones leave of all features (deflation).
     lam
         Price of an open feature; by default the best of 0.002, 0.005 and 0.01 on held-out cells.
     batch_size
@@ -63,7 +69,9 @@ def sparse_cca(
 
     Returns
     -------
-    Tables with a further column ``weight``; ``info`` has the correlation on held-out cells.
+    Tables with a further column ``weight``; ``info`` has the correlation on held-out cells. With several pairs, weights
+    and gates are those of the pair in which the weight is largest, whose number is in the column ``component``, 0 for
+    features of none; ``info`` has lists.
 
     Raises
     ------
@@ -75,7 +83,40 @@ def sparse_cca(
         return problem.linear(price, n_steps, lr, use_warm_start)
 
     arguments = (mdata, modalities, layers, batch_key, n_top, batch_size, random_state)
-    return _select(arguments, run, lam, "sparse_cca", write=write, linear=True)
+    problems = _problems(arguments, lam)
+    found: list[Selection] = []
+    for _ in range(check_count(n_components, "n_components")):
+        found.append(_select(problems, run, lam, "sparse_cca", linear=True))
+        if len(found) < n_components:
+            for problem in problems:
+                columns = [values.columns for values in problem.values]
+                tables = [found[-1].tables[name] for name in problem.names]
+                problem.remove([t["weight"].to_numpy()[at] for t, at in zip(tables, columns, strict=True)])
+    result = found[0] if n_components == 1 else _joined(found)
+    if write:
+        result.write(mdata)
+    return result
+
+
+def _joined(found: list[Selection]) -> Selection:
+    """Return one table of several canonical pairs; a feature belongs to the pair in which its weight is largest."""
+    tables = {}
+    for name, first in found[0].tables.items():
+        size = np.stack([each.tables[name]["weight"].abs().to_numpy() for each in found])
+        best = size.argmax(axis=0)
+        table = pd.DataFrame(index=first.index)
+        for column in first:
+            values = np.stack([each.tables[name][column].to_numpy() for each in found])
+            table[column] = values[best, np.arange(len(best))]
+        table["selected"] = np.stack([each.tables[name]["selected"].to_numpy() for each in found]).any(axis=0)
+        table["component"] = np.where(table["selected"], best + 1, 0)
+        tables[name] = table
+    path = pd.concat([each.path.assign(component=i + 1) for i, each in enumerate(found)], ignore_index=True)
+    info = {key: [each.info[key] for each in found] for key in found[0].info}
+    along = {name: np.concatenate([each.open_along_path[name] for each in found]) for name in tables}
+    return Selection(
+        method=found[0].method, tables=tables, lam=found[0].lam, path=path, open_along_path=along, info=info
+    )
 
 
 def sparse_dcca(
@@ -130,27 +171,34 @@ def sparse_dcca(
     def run(problem: CCAProblem, price: float) -> Parameters:
         return problem.deep(price, n_steps, lr, use_warm_start, n_components, n_hidden)
 
-    arguments = (mdata, modalities, layers, batch_key, n_top, batch_size, random_state)
-    return _select(arguments, run, lam, "sparse_dcca", write=write, linear=False)
+    problems = _problems((mdata, modalities, layers, batch_key, n_top, batch_size, random_state), lam)
+    result = _select(problems, run, lam, "sparse_dcca", linear=False)
+    if write:
+        result.write(mdata)
+    return result
+
+
+def _problems(arguments: tuple[Any, ...], lam: float | None) -> list[CCAProblem]:
+    """Return the problem of all cells, and one with some held out if the price has to be chosen."""
+    return [CCAProblem(*arguments, hold_out=held_out) for held_out in ((False, True) if lam is None else (False,))]
 
 
 def _select(
-    arguments: tuple[Any, ...],
+    problems: list[CCAProblem],
     run: Callable[[CCAProblem, float], Parameters],
     lam: float | None,
     method: str,
     *,
-    write: bool,
     linear: bool,
 ) -> Selection:
     """Choose the price by correlation on cells held out, if none is given, then fit all cells."""
-    whole = CCAProblem(*arguments, hold_out=False)
     tried: list[tuple[float, Parameters, float]] = []
     if lam is None:
-        part = CCAProblem(*arguments, hold_out=True)
+        part = problems[1]
         for price in LAMS:
             mu = run(part, price)
             fit = refit(part.values, part.rows, part.out_rows, [(m > 0).numpy() for m in mu], RIDGE)
             tried.append((price, mu, fit.held_out))
         lam = max(tried, key=lambda each: each[2])[0]
-    return whole.finish(arguments[0], run(whole, lam), lam, tried, method, write=write, linear=linear)
+    whole = problems[0]
+    return whole.finish(run(whole, lam), lam, tried, method, linear=linear)

@@ -76,6 +76,12 @@ class CCAProblem:
             self._start = linear_start(self.values, self.rows)
         return self._start
 
+    def remove(self, weights: Sequence[NDArray[np.float64]]) -> None:
+        """Take the scores along weights, ``(D,)`` each, out of both modalities."""
+        self._start = None
+        for values, weight in zip(self.values, weights, strict=True):
+            values.remove(weight)
+
     def gates(self, warm: bool) -> list[GlobalGate]:
         """Return fresh gates, wider for features with large entries in the warm start."""
         gates = [GlobalGate(v.n_features) for v in self.values]
@@ -133,16 +139,14 @@ class CCAProblem:
 
     def finish(
         self,
-        mdata: MuData,
         mu: Parameters,
         lam: float,
         tried: list[tuple[float, Parameters, float]],
         method: str,
         *,
-        write: bool,
         linear: bool,
     ) -> Selection:
-        """Refit on the selected features, make tables and write."""
+        """Refit on the selected features and make tables."""
         final = refit(self.values, self.rows, self.out_rows, [(m > 0).numpy() for m in mu], RIDGE)
         path = [(price, m) for price, m, _ in tried] or [(lam, mu)]
         tables, along = {}, {}
@@ -169,10 +173,7 @@ class CCAProblem:
         if tried:
             table["held_out"] = [value for _, _, value in tried]
             info["correlation_held_out"] = max(value for _, _, value in tried)
-        result = Selection(method=method, tables=tables, lam=lam, path=table, open_along_path=along, info=info)
-        if write:
-            result.write(mdata)
-        return result
+        return Selection(method=method, tables=tables, lam=lam, path=table, open_along_path=along, info=info)
 
 
 class _Encoder(torch.nn.Module):

@@ -28,7 +28,7 @@ class Selection:
     """Name of the selector."""
     tables: dict[str, pd.DataFrame]
     """By modality, one row per variable: ``gate`` in ``[0, 1]``, ``gate_prob`` (probability to be open), ``selected``,
-    and as far as they were computed ``gate_stability``, ``gate_group`` and ``dependence``."""
+    and as far as they were computed ``gate_stability``, ``gate_group``, ``dependence``, ``weight``, ``component``."""
     lam: float
     """Price of an open feature."""
     lam_null: float | None = None
@@ -40,7 +40,7 @@ class Selection:
     groups: dict[str, pd.DataFrame] = field(default_factory=dict)
     """By modality, one row per group: ``gate``, ``gate_prob``, ``n_features``, ``selected``."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Further numbers, such as canonical correlations."""
+    """Further numbers, such as canonical correlations; they go to ``.uns["gates"]`` too."""
 
     def selected(self, modality: str) -> list[str]:
         """Return the names of the selected variables of a modality."""
@@ -57,7 +57,7 @@ class Selection:
             adata.uns[UNS_KEY] = self._uns(name)
 
     def _uns(self, name: str) -> dict[str, Any]:
-        out: dict[str, Any] = {"method": self.method, "lam": self.lam, "convention": "mu, sigma, no shift"}
+        out: dict[str, Any] = {"method": self.method, "lam": self.lam, "convention": "mu, sigma, no shift", **self.info}
         if self.lam_null is not None:
             out["lam_null"] = self.lam_null
         if len(self.path):

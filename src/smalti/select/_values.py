@@ -84,6 +84,7 @@ class Values:
             order = np.argsort(-spread[self.columns], kind="stable")[:n_top]
             self.columns = np.sort(self.columns[order])
         self._reader, self._cache = make_reader(x), None
+        self._removed: list[tuple[torch.Tensor, torch.Tensor]] = []
         if adata.n_obs * len(self.columns) <= CACHE_VALUES:
             parts = np.array_split(np.arange(adata.n_obs), max(1, adata.n_obs // 1024))
             self._cache = torch.cat([self._read(part) for part in parts])
@@ -97,9 +98,23 @@ class Values:
         """Return ``(len(rows), D)`` standardised values; rows are those of the modality."""
         return self._read(rows) if self._cache is None else self._cache[rows]
 
+    def remove(self, weight: NDArray[np.float64]) -> None:
+        """Take the score along ``weight``, ``(D,)``, out of every feature by regression over all rows."""
+        w = torch.from_numpy(weight.astype(np.float32))
+        parts = np.array_split(np.arange(len(self.batch)), max(1, len(self.batch) // 1024))
+        score = torch.cat([self.read(part) @ w for part in parts])
+        score = score - score.mean()
+        loading = sum((score[part] @ self.read(part) for part in parts), torch.zeros(self.n_features))
+        self._removed.append((score, loading / score.square().sum().clamp(min=1e-12)))
+        if self._cache is not None:
+            self._cache = self._cache - score[:, None] * self._removed[-1][1]
+
     def _read(self, rows: NDArray[np.int64]) -> torch.Tensor:
         z = self.layer(self._reader.read(rows), torch.from_numpy(self.batch[rows]))
-        return z[:, self.columns].clamp(-CLIP, CLIP)
+        z = z[:, self.columns].clamp(-CLIP, CLIP)
+        for score, loading in self._removed:
+            z = z - score[rows, None] * loading
+        return z
 
 
 def paired_rows(values: Sequence[Values]) -> NDArray[np.int64]:
