@@ -115,15 +115,18 @@ def large(seed: int, quick: bool) -> Scores:
 
 
 def scaled_clusters(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The clusters of ``clusters`` with any number of cells, in the same proportions."""
+    """The clusters of ``clusters`` with any number of cells.
+
+    What only one modality knows is drawn apart from what both know: with thousands of cells, a cluster that excludes
+    another one is known to the other modality by that.
+    """
     rng = np.random.default_rng(seed)
-    share = np.array([100, 100, 30, 30]) / 260
-    group = rng.choice(4, n, p=share)
+    group = rng.choice(3, n, p=np.array([100, 100, 60]) / 260)
     x, y = rng.standard_normal((n, 130)), rng.standard_normal((n, 90))
-    for g, columns in ((0, slice(0, 20)), (1, slice(20, 30)), (3, slice(60, 100))):
-        x[group == g, columns] += rng.uniform(2, 4, columns.stop - columns.start)
-    for g, columns in ((0, slice(0, 10)), (1, slice(10, 20)), (2, slice(20, 60))):
-        y[group == g, columns] += rng.uniform(2, 4, columns.stop - columns.start)
+    for values, parts, private in ((x, ((0, 20), (20, 30)), slice(60, 100)), (y, ((0, 10), (10, 20)), slice(20, 60))):
+        for g, (start, stop) in enumerate(parts):
+            values[group == g, start:stop] += rng.uniform(2, 4, stop - start)
+        values[rng.random(n) < 30 / 260, private] += rng.uniform(2, 4, 40)
     return x, y
 
 

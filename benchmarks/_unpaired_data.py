@@ -59,6 +59,14 @@ def latents(model, first: str, second: str, names) -> tuple[np.ndarray, np.ndarr
     return u, v
 
 
+def spaces(model, first: str, second: str, names) -> tuple[np.ndarray, np.ndarray]:
+    """Both halves of split cells in the space that matches are made in."""
+    found, maps = model.matching_space(first, second), model.adata_manager.row_maps()
+    at = {m: pd.Index(model.adata.obs_names[maps[m] >= 0]) for m in (first, second)}
+    other = np.char.add(OTHER, names.astype(str))
+    return found[0][at[first].get_indexer(names)], found[1][at[second].get_indexer(other)]
+
+
 def baseline_latents(model, method: str, first: str, second: str, names) -> tuple[np.ndarray, np.ndarray]:
     """The same of a baseline."""
     found, at = model.baseline(method), pd.Index(model.adata.obs_names)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from _unpaired_data import baseline_latents, gene_links, latents, pair_scores, read, transfer, unpair
+from _unpaired_data import baseline_latents, gene_links, latents, pair_scores, read, spaces, transfer, unpair
 from sklearn.metrics import roc_auc_score
 
 from smalti import metrics
@@ -49,6 +49,7 @@ def hidden(name: str, n: int | None, baselines: tuple[str, ...] = BASELINES) -> 
         out = [{"method": "UnpairedCCA", **pair_scores(*latents(model, first, second, names), kind)}]
         out[0] |= {"cpu_s": time.process_time() - start, "identified": float(model.verdict.identified)}
         out[0] |= {"held_out": model.verdict.score, "null_max": max(model.verdict.null)}
+        out.append({"method": "UnpairedCCA, matching space", **pair_scores(*spaces(model, first, second, names), kind)})
         for method in baselines:
             found = baseline_latents(model, method, first, second, names)
             out.append({"method": method, **pair_scores(*found, kind)})
@@ -98,6 +99,8 @@ def few_pairs(name: str, n: int | None, n_pairs: int) -> Callable:
         model = fit(train, seed, options={"n_permutations": 20})
         kind = kinds_of(mdata, names)
         out = [{"method": f"{n_pairs} pairs", **pair_scores(*latents(model, first, second, names), kind)}]
+        space = pair_scores(*spaces(model, first, second, names), kind)
+        out.append({"method": f"{n_pairs} pairs, matching space", **space})
         out[0] |= {"n_rounds": model.verdict.n_rounds, "identified": float(model.verdict.identified)}
         views = model._aligned[0].views
         cells = {m: np.flatnonzero(train.obsmap[m].astype(int) > 0) for m in train.mod}
@@ -160,6 +163,8 @@ def sln(seed: int, args) -> list[dict]:
 
     own = {m: model.get_latent_representation(modality=m)[here[m]] for m in train.mod}
     out = [{"method": "UnpairedCCA", **scores(own), "identified": float(model.verdict.identified)}]
+    space = dict(zip(train.mod, model.matching_space(first, second), strict=True))
+    out.append({"method": "UnpairedCCA, matching space", **scores(space)})
     for method in BASELINES:
         out.append({"method": method, **scores({m: z[here[m]] for m, z in model.baseline(method).items()})})
     return out

@@ -9,6 +9,7 @@ from ._fit import Alignment, fit_alignment
 from ._links import LinkScale, check_links, link_matrices, linked_values, widest
 from ._plan import CellMatch, TransportPlan, transport_plan
 from ._problem import AlignmentSettings, Problem
+from ._space import matching_space
 from ._transport import entropic_plan, gromov_plan, squared_distances
 from ._verdict import Verdict, held_out_agreement, held_out_scores, judge, main_evidence
 from ._views import View, make_view
@@ -40,6 +41,7 @@ __all__ = [
     "linked_values",
     "main_evidence",
     "make_view",
+    "matching_space",
     "pair_evidence",
     "squared_distances",
     "transport_plan",

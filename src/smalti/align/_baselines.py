@@ -10,7 +10,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from smalti._validate import check_choice, shorten
 
-from ._evidence import standardise, unit_rows
+from ._evidence import unit_rows
+from ._space import N_MUTUAL, evidence_features, mutual_neighbors
 from ._transport import geometry, gromov_plan
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ Baseline = Literal["links", "procrustes", "mnn", "gromov", "random"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 """Ways to align that :func:`align_baseline` knows."""
 MAX_GROMOV = 800
-MNN_NEIGHBORS = 10
 
 
 def align_baseline(
@@ -69,44 +69,21 @@ def align_baseline(
         return dict(zip(names, (unit_rows(z) for z in pair), strict=True))
     if method == "gromov":
         return dict(zip(names, _gromov(problem, x, y, rng), strict=True))
-    features = _features(problem)
+    features = evidence_features(problem, (names[0], names[1]))
     if features is None:
         raise ValueError(f"Method {method!r} needs links, pairs or labels; 'gromov' and 'random' need none.")
     a, b = features
     if method == "links":
         return dict(zip(names, (a, b), strict=True))
-    rows, columns = _mutual(a, b)
+    rows, columns = mutual_neighbors(a, b)
     if method == "procrustes":
         d = min(n_latent, x.shape[1], y.shape[1])
         x, y = unit_rows(x[:, :d]), unit_rows(y[:, :d])
         rotation = orthogonal_procrustes(x[rows], y[columns])[0] if len(rows) else np.eye(d)
         return {names[0]: x @ rotation, names[1]: y}
     shift = a[rows] - b[columns]
-    near = NearestNeighbors(n_neighbors=min(MNN_NEIGHBORS, len(columns))).fit(b[columns])
+    near = NearestNeighbors(n_neighbors=min(N_MUTUAL, len(columns))).fit(b[columns])
     return {names[0]: a, names[1]: b + shift[near.kneighbors(b, return_distance=False)].mean(axis=1)}
-
-
-def _features(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return all evidence side by side, standardised, rows of unit length."""
-    found = [(pair, e) for pair, several in problem.evidence.items() for e in several]
-    if not found:
-        return None
-    sides = []
-    names = list(problem.views)
-    for side, name in enumerate(names):
-        mass = problem.views[name].mass
-        columns = [standardise(e.values[side if pair[side] == name else 1 - side], mass) for pair, e in found]
-        sides.append(unit_rows(np.hstack(columns)))
-    return sides[0], sides[1]
-
-
-def _mutual(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return mutual nearest neighbours among ten."""
-    k = min(MNN_NEIGHBORS, len(a), len(b))
-    there = NearestNeighbors(n_neighbors=k).fit(b).kneighbors_graph(a)
-    back = NearestNeighbors(n_neighbors=k).fit(a).kneighbors_graph(b)
-    both = there.multiply(back.T).tocoo()
-    return both.row.astype(np.int64), both.col.astype(np.int64)
 
 
 def _gromov(

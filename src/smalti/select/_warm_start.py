@@ -92,6 +92,6 @@ def _largest(x: Floats, y: Floats | None) -> tuple[Floats, Floats]:
     return out, other
 
 
-def warm_start(statistic: Floats) -> Floats:
-    """Return starts of gates, 0.75 for features with a dependence and 0.25 for others, ``(D,)``."""
-    return np.where(statistic > 1, OPEN, SHUT).astype(np.float32)
+def warm_start(statistic: Floats, shut: float = SHUT) -> Floats:
+    """Return starts of gates, 0.75 for features with a dependence and ``shut`` for others, ``(D,)``."""
+    return np.where(statistic > 1, OPEN, shut).astype(np.float32)

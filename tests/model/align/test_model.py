@@ -189,7 +189,10 @@ def test_links_and_verdict_survive_storage(tmp_path):
     assert str(loaded.verdict) == str(model.verdict)
     pd.testing.assert_frame_equal(loaded.links, model.links, check_dtype=False)
     np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-6)
-    assert (loaded.match("a", "b").plan.partner == model.match("a", "b").plan.partner).all()
+    again = UnpairedCCA.load(tmp_path / "model", mdata).match("a", "b")  # without evidence, by the latent alone
+    assert (loaded.match("a", "b").plan.partner == again.plan.partner).all()
+    with pytest.raises(NotFittedError, match="none of a model that was loaded"):
+        loaded.matching_space("a", "b")
 
 
 def test_what_cannot_work_is_said_first():

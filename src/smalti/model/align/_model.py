@@ -220,9 +220,9 @@ class UnpairedCCA(UnpairedTraining):
 
         Returns
         -------
-        :class:`~smalti.align.CellMatch`: sparse plan, hard matching and a confidence per cell of ``source``. For the
-        cells of training the confidence comes from their evidence, so that types which ``target`` lacks get little; for
-        other data, and after loading, from the latent alone.
+        :class:`~smalti.align.CellMatch`: sparse plan, hard matching and a confidence per cell of ``source``. Cells of
+        training are matched in :meth:`matching_space`, and their confidence comes from their evidence, so that types
+        which ``target`` lacks get little; for other data, and after loading, both come from the latent alone.
 
         Raises
         ------
@@ -240,6 +240,8 @@ class UnpairedCCA(UnpairedTraining):
             self.get_latent_representation(data, modality=name, indices=at)
             for name, at in zip((source, target), here, strict=True)
         ]
+        if own and self._aligned is not None:
+            latents = list(self.matching_space(source, target))
         plan = transport_plan(*latents, n_landmarks=self.options.n_landmarks, random_state=self.random_state)
         if own:
             plan = self._with_evidence(plan, source, target)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from smalti._errors import NotFittedError
 from smalti.align import (
     Problem,
     TransportPlan,
@@ -21,6 +22,7 @@ from smalti.align import (
     linked_values,
     main_evidence,
     make_view,
+    matching_space,
     pair_evidence,
     widest,
 )
@@ -209,6 +211,35 @@ class UnpairedTraining(MosaicModel):
         shown = {p: list(several) for p, several in problem.evidence.items()}
         shown[pair][at] = evidence.select(np.sort(order[n:]))
         return problem.with_evidence(shown), evidence.select(np.sort(order[:n])), pair
+
+    def matching_space(self, source: str, target: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the space in which :meth:`match` compares training cells of two modalities.
+
+        The latent, the evidence with half its weight, and a correction by mutual nearest neighbours. Use it, not the
+        latent, to carry labels or values from one modality to the other by nearest neighbours.
+
+        Parameters
+        ----------
+        source, target
+            Modalities.
+
+        Returns
+        -------
+        ``(n, d)`` of the cells of each that have the modality, in the order of ``mdata.obs_names``.
+
+        Raises
+        ------
+        NotFittedError
+            Before training, and after loading, when the evidence is gone.
+        """
+        if self._aligned is None:
+            raise NotFittedError("There is no matching space before `train`, and none of a model that was loaded.")
+        maps, latents = self.adata_manager.row_maps(), {}
+        for name in (source, target):
+            self.check_modality(name)  # rows of views are cells in the order of the mosaic
+            at = np.flatnonzero(maps[name] >= 0)
+            latents[name] = self.get_latent_representation(modality=name, indices=at)
+        return matching_space(self._aligned[0], (source, target), latents)
 
     def _with_evidence(self, plan: TransportPlan, a: str, b: str) -> TransportPlan:
         """Return a plan between training cells with the confidence that their evidence gives."""
