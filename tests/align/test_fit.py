@@ -13,6 +13,7 @@ from smalti.align import (
     Problem,
     fit_alignment,
     held_out_scores,
+    judge,
     label_evidence,
     link_evidence,
     make_view,
@@ -144,3 +145,16 @@ def test_structure_can_be_added_to_links():
     data = planted(120)
     settings = AlignmentSettings(n_latent=4, n_permutations=0, structure=0.3)
     assert score(data, fit_alignment(linked_problem(data), settings)) < 0.1
+
+
+@pytest.mark.parametrize(("score", "expected"), [(0.08, False), (0.15, True)])
+def test_a_faint_structure_beyond_chance_is_not_a_match(score, expected, monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def scores(problem, settings, n_rounds, *, permute=None):
+        return np.full(n_rounds, score if permute is None else 0.03 + 0.005 * rng.normal())
+
+    monkeypatch.setattr("smalti.align._verdict.held_out_scores", scores)
+    verdict = judge(linked_problem(planted(60)), AlignmentSettings(), 1)
+    assert verdict.p_value < 0.05  # significant either way
+    assert verdict.identified is expected
