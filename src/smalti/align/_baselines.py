@@ -68,6 +68,7 @@ def align_baseline(
         pair = [z @ rng.normal(size=(z.shape[1], n_latent)) for z in (x, y)]
         return dict(zip(names, (unit_rows(z) for z in pair), strict=True))
     if method == "gromov":
+        x, y = first.coarse(first.given), second.coarse(second.given)
         return dict(zip(names, _gromov(problem, x, y, rng), strict=True))
     features = evidence_features(problem, (names[0], names[1]))
     if features is None:

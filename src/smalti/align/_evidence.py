@@ -135,8 +135,7 @@ def pair_evidence(
         first, second = first[chosen], second[chosen]
     values = []
     for view, at in zip(views, (first, second), strict=True):
-        # as they were given: leading components count for more
-        x = unit_rows(view.components * np.where(view.scale > 0, 1 / np.where(view.scale > 0, view.scale, 1), 0.0))
+        x = unit_rows(view.given)
         values.append(view.coarse(view.smooth(x @ x[at].T)))
     return Evidence(kind="pairs", values=(values[0], values[1]), names=tuple(f"pair {i}" for i in range(len(first))))
 

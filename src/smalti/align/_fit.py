@@ -83,7 +83,7 @@ def _from_geometry(problem: Problem, settings: AlignmentSettings) -> Alignment:
         pair = (names[0], other)
         several = [problem.views[name] for name in pair]
         kept = [_few(view.mass, rng) for view in several]
-        shapes = [geometry(v.coarse(v.components)[at]) for v, at in zip(several, kept, strict=True)]
+        shapes = [geometry(v.coarse(v.given)[at]) for v, at in zip(several, kept, strict=True)]
         mass = [v.mass[at] / v.mass[at].sum() for v, at in zip(several, kept, strict=True)]
         plan = np.zeros((len(several[0].mass), len(several[1].mass)))
         plan[np.ix_(*kept)] = gromov_plan((shapes[0], shapes[1]), (mass[0], mass[1]))

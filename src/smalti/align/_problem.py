@@ -173,7 +173,7 @@ class Problem:
         plan = entropic_plan(cost, mass, epsilon=epsilon, relax=settings.relax)
         if settings.structure <= 0 or max(cost.shape) > MAX_STRUCTURE:
             return plan
-        shapes = [geometry(self.views[n].coarse(self.views[n].components)) for n in pair]
+        shapes = [geometry(self.views[n].coarse(self.views[n].given)) for n in pair]
         start = plan / max(float(plan.sum()), 1e-300)
         return gromov_plan(
             (shapes[0], shapes[1]), mass, cost=cost, structure=settings.structure, epsilons=(epsilon,), start=start

@@ -57,6 +57,11 @@ class View:
         total: NDArray[np.float64] = np.asarray(self.members.sum(axis=0)).ravel() / self.n
         return total
 
+    @property
+    def given(self) -> NDArray[np.float64]:
+        """``(n, p)`` components as they were given, but for the mean: leading ones count for more."""
+        return self.components * np.where(self.scale > 0, 1 / np.where(self.scale > 0, self.scale, 1.0), 0.0)
+
     def smooth(self, values: ArrayLike) -> NDArray[np.float64]:
         """Return values ``(n, k)`` averaged over the neighbours of each cell."""
         return np.asarray(self.graph @ np.asarray(values, dtype=np.float64))
