@@ -195,7 +195,7 @@ def test_storage_changes_no_training(one_spec, storage):
         mdata = make_mosaic(likelihood="nb", storage=kind)
         return one_spec.fit(one_spec.build(mdata)).get_latent_representation()
 
-    np.testing.assert_allclose(train(storage), train("csr"), atol=1e-4)
+    np.testing.assert_allclose(train(storage), train("csr"), atol=5e-4)
 
 
 # -------------------------------------------------------------------- fewer modalities

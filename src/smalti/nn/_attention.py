@@ -133,12 +133,10 @@ class ChannelTransformer(nn.Module):
         Depth and heads; heads must divide the width.
     n_fusion
         Fusion tokens per channel.
-    dropout_rate
-        Share of units dropped at the end of attention and feed-forward parts.
+    dropout_rate, readout_dropout
+        Share of units dropped at the end of attention and feed-forward parts, and of what is read off the tokens.
     wiring
         Where norms and residuals are; ``"reference"`` also starts learned tokens at unit variance.
-    readout_dropout
-        Dropout of what is read off the tokens.
     """
 
     membership: Tensor
@@ -299,4 +297,4 @@ class ChannelTransformer(nn.Module):
         return queries + cast("Tensor", self.pool_out(self.readout_dropout(read[:, 0])))
 
     def _blocks(self) -> list[TransformerBlock]:
-        return [cast("TransformerBlock", block) for block in self.blocks]
+        return cast("list[TransformerBlock]", list(self.blocks))

@@ -116,7 +116,7 @@ def test_prices_that_close_or_open_everything_are_named(penalty: float, word: st
     mdata = make_mosaic(n_obs=96)
     model = build_clue(mdata, {"a": {"gate": "global", "gate_penalty": penalty}, "b": None, "c": None})
     with caplog.at_level(logging.WARNING, logger="smalti"):
-        train(model, max_epochs=100 if penalty else 2)  # gates move by a hundredth per step
+        train(model, max_epochs=400 if penalty else 2)  # gates move by a hundredth per step
 
     assert re.search(word, caplog.text)
     assert "price" in caplog.text
