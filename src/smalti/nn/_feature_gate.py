@@ -97,9 +97,12 @@ class FeatureGate(nn.Module):
     ----------
     mean
         ``(n_means, G)``.
+    spread
+        ``(G,)`` standard deviations of the mapped values, if there are means; otherwise ``(0,)``.
     """
 
     mean: Tensor
+    spread: Tensor
     log_lam: Tensor
     search: Tensor
 
@@ -127,6 +130,7 @@ class FeatureGate(nn.Module):
             self.shared = GroupGate(codes, within=kind == "sparse_group")
         self.local = LocalGate(n_features, n_context) if "local" in kind else None
         self.register_buffer("mean", torch.zeros(n_means, n_features))
+        self.register_buffer("spread", torch.zeros(n_features if n_means else 0))
         self.register_buffer("log_lam", torch.full((), -torch.inf))
         # of the search for the price: its logarithm without the answer to the moment, and the share it started from
         self.register_buffer("search", torch.full((2,), torch.nan))

@@ -75,7 +75,8 @@ def dufs(
     modality
         Name of the modality.
     lam
-        Price of an open feature; a feature earns at most 1. ``"path"``: calibrated on permuted features, see Notes.
+        Price of an open feature; a feature earns at most 1. ``"path"``: calibrated on permuted features, see Notes;
+        ``"auto"``: halfway between what features that start open earn and what they earn when permuted.
     n_features
         Number of features to select; the price is then searched for.
     layer

@@ -130,3 +130,23 @@ def test_gates_start_in_the_order_of_what_linear_cca_needs(kind, storage):
     other.module.inputs.gates["a"].shared.mu.data.copy_(start)
     warm_start(other, train_cells, other.module.inputs, other.module.aligners)
     assert torch.allclose(other.module.inputs.gates["a"].shared.mu, before, atol=1e-5)
+
+
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+def test_what_batches_differ_by_opens_no_gate(storage):
+    mdata = make_mosaic(
+        n_obs=300, pattern="paired", n_features={"a": 30, "b": 20}, likelihood="gaussian", storage=storage
+    )
+    batch = np.asarray(mdata.obs["batch"].astype("category").cat.codes)
+    x = np.array(mdata["a"].to_df())
+    x[:, 7] += 50 * batch
+    mdata["a"].X = sp.csr_matrix(x) if storage == "csr" else x
+    spec = {"likelihood": "gaussian", "encoder_input": "pca"}
+    model = build_clue(mdata, {"a": spec | {"gate": "global"}, "b": spec})
+    within = np.sqrt(
+        np.mean([x[batch == b].var(axis=0) * (batch == b).mean() for b in np.unique(batch)], axis=0)
+        * len(np.unique(batch))
+    )
+    assert len(np.unique(batch)) > 1
+    assert model.sizes_.n_batch > 1
+    np.testing.assert_allclose(model.module.inputs.gates["a"].spread, within, rtol=1e-3)

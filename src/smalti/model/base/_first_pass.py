@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
-from smalti.data import INDEX, PREFIX, to_device
-from smalti.nn import FrozenProjection, SparseRows
+from smalti.data import INDEX, to_device
+from smalti.nn import FrozenProjection, ScaledInput
 from smalti.pp import LinearCCA
 
 from ._sizes import largest_linked_group
@@ -98,33 +98,9 @@ def warm_start(
             continue
         gate, weight = cast("FeatureGate", inputs.gates[name]), weight.to(inputs.mean_log_library.device)
         if isinstance(layer, FrozenProjection):
-            relevance = ((layer.weight * layer.scale) @ weight).norm(dim=1)
-            gate.warm_start(relevance * _spread(model, inputs, name, train_cells))
-        elif len(weight) == gate.n_features:  # standardised features
+            gate.warm_start(((layer.weight * layer.scale) @ weight).norm(dim=1) * gate.spread)
+        elif isinstance(layer, ScaledInput):
             gate.warm_start(weight.norm(dim=1))
-
-
-@torch.no_grad()
-def _spread(model: MosaicModel, inputs: MosaicInputs, name: str, cells: NDArray[np.int64]) -> torch.Tensor:
-    """Return the standard deviation of every mapped value of a modality over some cells, ``(G,)``."""
-    dataset, layer = model.adata_manager.create_torch_dataset(), cast("FrozenProjection", inputs.layers[name])
-    sums, n = layer.weight.new_zeros(2, layer.n_features), 0
-    for start in range(0, len(cells), 2048):
-        batch = to_device(dataset[np.sort(cells[start : start + 2048])], layer.weight.device)
-        here = inputs.present(batch).get(name)
-        if here is None or not bool(here.any()):
-            continue
-        x = batch[PREFIX + name]
-        rows, codes = x.drop_empty(here) if isinstance(x, SparseRows) else x[here], inputs.batch(batch)[here]
-        values, _ = layer.map_values(rows, torch.where(codes < 0, layer.n_batch, codes))
-        for i in (0, 1):
-            if isinstance(values, SparseRows):
-                sums[i].index_add_(0, values.indices, values.values ** (i + 1))
-            else:
-                sums[i] += (values ** (i + 1)).sum(dim=0)
-        n += int(here.sum())
-    mean = sums / max(n, 1)
-    return (mean[1] - mean[0].square()).clamp(min=0).sqrt()
 
 
 def balancing_weights(model: MosaicModel, inputs: MosaicInputs, random_state: int) -> torch.Tensor | None:

@@ -88,13 +88,17 @@ class FittedGate:
         if self.context is not None:
             inputs.contexts[self.name].load_state_dict(self.context.state_dict())
         if len(gate.mean) and isinstance(layer, FrozenProjection):
-            gate.mean.copy_(self._means(layer))
+            for buffer, value in zip((gate.mean, gate.spread), self._moments(layer), strict=True):
+                buffer.copy_(value)
 
-    def _means(self, layer: FrozenProjection) -> torch.Tensor:
-        """Return means of the mapped values by batch, ``(n_batch + 1, G)``, the last one over batches."""
+    def _moments(self, layer: FrozenProjection) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return means of the mapped values by batch, ``(n_batch + 1, G)``, the last one over batches, and spreads.
+
+        Standard deviations, ``(G,)``, are those within batches, as what batches differ by leaves components anyway.
+        """
         reader, (n, g) = make_reader(self.x), self.x.shape
         n_batch = self.inputs.n_batch
-        total = np.zeros(n_batch * g)
+        total, squares = np.zeros(n_batch * g), np.zeros(g)
         step = max(1, min(8192, BLOCK_VALUES // g if not hasattr(self.x, "nnz") else 8192))
         for start in range(0, n, step):
             rows = np.arange(start, min(start + step, n))
@@ -103,11 +107,15 @@ class FittedGate:
             if isinstance(values, SparseRows):
                 at = (codes[values.row_index()] * g + values.indices).numpy()
                 total += np.bincount(at, values.values.numpy(), n_batch * g)
+                squares += np.bincount(values.indices.numpy(), values.values.square().numpy(), g)
             else:
                 by = torch.zeros(n_batch, g).index_add_(0, codes, values)
                 total += by.numpy().ravel()
+                squares += values.square().sum(dim=0).numpy()
         cells = np.bincount(self.batch, minlength=n_batch)
         means = total.reshape(n_batch, g) / np.maximum(cells, 1)[:, None]
+        spread = np.sqrt(np.maximum((squares - cells @ np.square(means)) / max(n, 1), 0.0))
         overall = means[cells > 0].mean(axis=0)
         means[cells == 0] = overall
-        return torch.from_numpy(np.vstack([means, overall]).astype(np.float32))
+        table = np.vstack([means, overall]).astype(np.float32)
+        return torch.from_numpy(table), torch.from_numpy(spread.astype(np.float32))
