@@ -236,13 +236,14 @@ class UnpairedCCA(UnpairedTraining):
         own = mdata is None or mdata is self.adata
         data = self._validate_anndata(mdata)
         here = [self.with_modality(data, name) for name in (source, target)]
-        latents = [
-            self.get_latent_representation(data, modality=name, indices=at)
-            for name, at in zip((source, target), here, strict=True)
-        ]
         if own and self._aligned is not None:
-            latents = list(self.matching_space(source, target))
-        plan = transport_plan(*latents, n_landmarks=self.options.n_landmarks, random_state=self.random_state)
+            x, y = self.matching_space(source, target)
+        else:
+            x, y = (
+                self.get_latent_representation(data, modality=name, indices=at)
+                for name, at in zip((source, target), here, strict=True)
+            )
+        plan = transport_plan(x, y, n_landmarks=self.options.n_landmarks, random_state=self.random_state)
         if own:
             plan = self._with_evidence(plan, source, target)
         first, second = (data.obs_names[at] for at in here)

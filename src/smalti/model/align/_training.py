@@ -233,7 +233,10 @@ class UnpairedTraining(MosaicModel):
             Before training, and after loading, when the evidence is gone.
         """
         if self._aligned is None:
-            raise NotFittedError("There is no matching space before `train`, and none of a model that was loaded.")
+            raise NotFittedError(
+                "There is no matching space before `train`, and none of a model that was loaded: train it, or compare "
+                "cells by `get_latent_representation`."
+            )
         maps, latents = self.adata_manager.row_maps(), {}
         for name in (source, target):
             self.check_modality(name)  # rows of views are cells in the order of the mosaic
