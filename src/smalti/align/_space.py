@@ -25,8 +25,8 @@ N_CORRECTIONS = 2
 0.01 to label transfer between the days of spleen."""
 EVIDENCE_WEIGHT = 0.5
 """Weight of evidence beside the latent: the largest that costs next to nothing where pairs are known. FOSCTTM with 0,
-0.5 and 1 is 0.0725, 0.0735 and 0.0786 (PBMC), 0.151, 0.152 and 0.157 (SNARE cortex); label transfer between two days of spleen
-rises from 0.478 to 0.480 and, with the correction, from 0.500 to 0.521."""
+0.5 and 1 is 0.0725, 0.0735 and 0.0786 (PBMC), 0.151, 0.152 and 0.157 (SNARE cortex); label transfer between two days of
+spleen rises from 0.478 to 0.480 and, with the correction, from 0.500 to 0.521."""
 
 
 def evidence_features(problem: Problem, pair: Pair) -> tuple[Floats, Floats] | None:

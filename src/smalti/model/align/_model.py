@@ -237,13 +237,13 @@ class UnpairedCCA(UnpairedTraining):
         data = self._validate_anndata(mdata)
         here = [self.with_modality(data, name) for name in (source, target)]
         if own and self._aligned is not None:
-            x, y = self.matching_space(source, target)
+            both: list[NDArray[Any]] = list(self.matching_space(source, target))
         else:
-            x, y = (
+            both = [
                 self.get_latent_representation(data, modality=name, indices=at)
                 for name, at in zip((source, target), here, strict=True)
-            )
-        plan = transport_plan(x, y, n_landmarks=self.options.n_landmarks, random_state=self.random_state)
+            ]
+        plan = transport_plan(*both, n_landmarks=self.options.n_landmarks, random_state=self.random_state)
         if own:
             plan = self._with_evidence(plan, source, target)
         first, second = (data.obs_names[at] for at in here)
