@@ -210,7 +210,7 @@ def speed(seed: int, quick: bool) -> Scores:
             start = time.perf_counter()
             loss = head(layer(rows, batch, None if used is None else used())).square().mean()
             if used is not None:
-                loss = loss + used.lam * used.price()
+                loss = loss + used.price * used.expected_open()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

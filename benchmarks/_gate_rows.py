@@ -147,7 +147,7 @@ def local_toy(seed: int, quick: bool) -> Scores:
     for step in range(steps):
         at = torch.from_numpy(rng.choice(2000, 256, replace=False))
         lam = 0.05 * min(1.0, max(0.0, (step / steps - 0.1) / 0.4))
-        loss = (net(gate(x[at], x[at])).ravel() - y[at]).square().mean() + lam * gate.price(x[at])
+        loss = (net(gate(x[at], x[at])).ravel() - y[at]).square().mean() + lam * gate.expected_open(x[at])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

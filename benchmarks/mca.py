@@ -212,7 +212,7 @@ def breast(seed: int, args: argparse.Namespace):
     model, mask = fit(subset(mdata, train), seed), mdata.obs_names.isin(train)
     common = tuple(name for name, adata in mdata.mod.items() if adata.n_obs == mdata.n_obs)
     for channel in ("root", common):
-        z = model.get_latent_representation(mdata, channel=channel)
+        z = model.get_latent_representation(mdata, block=channel)
         found = linear_probe(mdata, z, "subtype", train=mask)
         scores = {"probe_bacc": found.balanced_accuracy, "probe_aupr": found.macro_aupr}
         yield {"part": "breast", "what": f"channel {channel}", "sparsity": 0.0, **scores}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from smalti.model import CLUE, CLUEOptions, LossWeights
+from smalti.model import CLUE, CLUEOptions, CLUEWeights
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -36,7 +36,7 @@ def fit_clue(mdata: MuData, modalities: Any = None, **kwargs: Any) -> CLUE:
     return train(build_clue(mdata, modalities, **kwargs))
 
 
-def only(**weights: float) -> LossWeights:
+def only(**weights: float) -> CLUEWeights:
     """Return weights that switch all terms off but those named."""
     terms = ("data", "kl", "joint", "cross", "agreement", "contrastive", "adversarial", "label")
-    return LossWeights(**{**dict.fromkeys(terms, 0.0), **weights})
+    return CLUEWeights(**{**dict.fromkeys(terms, 0.0), **weights})

@@ -14,8 +14,6 @@ from contract.conftest import contract_mosaic
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 
-from smalti.data import INDEX
-
 
 class Record(Callback):
     """Remembers the cells of every training batch."""
@@ -24,7 +22,7 @@ class Record(Callback):
         self.batches: list[list[int]] = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.batches.append(batch[INDEX].tolist())
+        self.batches.append(batch["index"].tolist())
 
 
 def main(index: str, folder: str) -> None:

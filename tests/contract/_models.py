@@ -10,7 +10,7 @@ from smalti.model import (
     MCA,
     MODIS,
     CLUEOptions,
-    LossWeights,
+    CLUEWeights,
     MCAOptions,
     MCAWeights,
     MODISOptions,
@@ -78,7 +78,7 @@ default = ModelSpec(
     kwargs={"options": OPTIONS, **SMALL},
     terms=(*TERMS, "contrastive"),
     needs_pairs=True,
-    unpaired_kwargs={"weights": LossWeights(contrastive=0)},
+    unpaired_kwargs={"weights": CLUEWeights(contrastive=0)},
 )
 
 MODELS = [
@@ -99,10 +99,10 @@ MODELS = [
     replace(
         default,
         name="clue-adversarial",
-        kwargs={"options": OPTIONS, "weights": LossWeights(adversarial=0.5), **SMALL},
+        kwargs={"options": OPTIONS, "weights": CLUEWeights(adversarial=0.5), **SMALL},
         terms=(*TERMS, "contrastive", "adversarial"),
         unmonitored={"adversarial": 0.5},
-        unpaired_kwargs={"weights": LossWeights(contrastive=0, adversarial=0.5)},
+        unpaired_kwargs={"weights": CLUEWeights(contrastive=0, adversarial=0.5)},
     ),
     replace(
         default,
@@ -116,7 +116,7 @@ MODELS = [
     replace(
         default,
         name="clue-no-contrastive",
-        kwargs={"options": OPTIONS, "weights": LossWeights(contrastive=0), **SMALL},
+        kwargs={"options": OPTIONS, "weights": CLUEWeights(contrastive=0), **SMALL},
         terms=TERMS,
         needs_pairs=False,
         unpaired_kwargs={},

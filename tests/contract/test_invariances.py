@@ -11,7 +11,7 @@ from contract.conftest import contract_mosaic
 
 from smalti import simulate
 from smalti._mudata import build_mudata
-from smalti.data import INDEX, PREFIX, PRESENT, DenseReader, presence
+from smalti.data import DenseReader, presence
 
 CLOSE = 1e-5
 """Cells are computed in other groups, so sums are taken in another order."""
@@ -25,10 +25,10 @@ def test_minibatches_hold_the_rows_of_their_cells(trained, rng):
     cells = rng.permutation(mdata.n_obs)
     seen = []
     for batch in model.iterate(indices=cells, batch_size=17):
-        names = mdata.obs_names[batch[INDEX].numpy()]
+        names = mdata.obs_names[batch["index"].numpy()]
         seen.extend(names)
         for i, modality in enumerate(model.modalities):
-            rows, here = dense(batch[PREFIX + modality], mdata[modality].n_vars), batch[PRESENT][:, i].numpy()
+            rows, here = dense(batch["values"][modality], mdata[modality].n_vars), batch["present"][:, i].numpy()
             assert list(here) == [name in mdata[modality].obs_names for name in names]
             full = here & (np.abs(rows).sum(1) > 0)
             np.testing.assert_array_equal(stamps(rows)[full], numbers(names)[full])

@@ -13,7 +13,7 @@ from contract.conftest import contract_mosaic
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
 from smalti._errors import NonFiniteLossError
-from smalti.data import INDEX, PREFIX, PRESENT, presence
+from smalti.data import presence
 from smalti.train import MosaicSplitter
 
 
@@ -77,10 +77,10 @@ def test_training_batches_hold_the_rows_of_their_cells(one_spec, mosaic):
     splitter = MosaicSplitter(model.adata_manager, batch_size=32)
     drawn = set()
     for batch in splitter.train_dataloader():
-        names = mosaic.obs_names[batch[INDEX].numpy()]
+        names = mosaic.obs_names[batch["index"].numpy()]
         drawn.update(names)
         for i, name in enumerate(model.modalities):
-            rows, here = dense(batch[PREFIX + name], mosaic[name].n_vars), batch[PRESENT][:, i].numpy()
+            rows, here = dense(batch["values"][name], mosaic[name].n_vars), batch["present"][:, i].numpy()
             assert list(here) == [cell in mosaic[name].obs_names for cell in names]
             full = here & (np.abs(rows).sum(1) > 0)
             np.testing.assert_array_equal(stamps(rows)[full], numbers(names)[full])

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 import torch
 from _factories import PATTERNS, STORAGES, make_mosaic, numbers
 
-from smalti.data import INDEX, INPUT_PREFIX, PREFIX, PRESENT, Modality, presence, to_device
+from smalti.data import Modality, presence, to_device
 from smalti.nn import SparseRows
 
 COUNTS = dict.fromkeys("abc", "nb")
@@ -33,11 +33,11 @@ def assert_rows_match_names(mdata, dataset, cells):
     """Every row of a minibatch, in every modality, is that of the cell at the position it claims."""
     batch = dataset[cells]
     expected = numbers(mdata.obs_names)[cells]
-    np.testing.assert_array_equal(batch[INDEX], cells)
-    np.testing.assert_array_equal(batch[PRESENT], presence(mdata)[cells])
+    np.testing.assert_array_equal(batch["index"], cells)
+    np.testing.assert_array_equal(batch["present"], presence(mdata)[cells])
     for column, name in enumerate(mdata.mod):
-        here = batch[PRESENT][:, column].numpy()
-        found = np.rint(first_feature(batch[PREFIX + name])).astype(int)
+        here = batch["present"][:, column].numpy()
+        found = np.rint(first_feature(batch["values"][name])).astype(int)
         np.testing.assert_array_equal(found[here], expected[here] + 1)
         assert (found[~here] == 0).all()
 
@@ -61,14 +61,14 @@ def test_blocks_hold_all_values_of_their_cells_and_zeros_elsewhere(register, rng
         x = adata.X.toarray() if sp.issparse(adata.X) else adata.X
         rows = adata.obs_names.get_indexer(mdata.obs_names[cells])
         expected = np.where(rows[:, None] >= 0, x[rows], 0)
-        np.testing.assert_array_equal(dense(batch[PREFIX + name], adata.n_vars), expected.astype(np.float32))
+        np.testing.assert_array_equal(dense(batch["values"][name], adata.n_vars), expected.astype(np.float32))
 
 
 def test_stamps_fail_if_rows_of_another_cell_are_read(register):
     """The oracle itself can fail: with rows taken by global position, as in a stock loader, stamps disagree."""
     mdata = make_mosaic(pattern="mosaic", stamp=True, likelihood=COUNTS)
     dataset = register(mdata).create_torch_dataset()
-    dataset.maps[PREFIX + "a"] = np.minimum(np.arange(mdata.n_obs), mdata["a"].n_obs - 1)
+    dataset.maps["a"] = np.minimum(np.arange(mdata.n_obs), mdata["a"].n_obs - 1)
     with pytest.raises(AssertionError):
         assert_rows_match_names(mdata, dataset, np.arange(mdata.n_obs))
 
@@ -83,7 +83,7 @@ def test_shuffling_the_cells_of_each_modality_changes_no_minibatch(register, rng
     one, two = register(mdata).create_torch_dataset(), register(shuffled).create_torch_dataset()
     same = one[mdata.obs_names.get_indexer(shuffled.obs_names)], two[np.arange(shuffled.n_obs)]
     for name, adata in mdata.mod.items():
-        a, b = (dense(batch[PREFIX + name], adata.n_vars) for batch in same)
+        a, b = (dense(batch["values"][name], adata.n_vars) for batch in same)
         np.testing.assert_array_equal(a, b)
     torch.testing.assert_close(same[0]["batch"], same[1]["batch"])
     torch.testing.assert_close(same[0]["labels"], same[1]["labels"])
@@ -93,8 +93,8 @@ def test_a_subset_keeps_global_positions(register):
     mdata = make_mosaic(stamp=True, likelihood=COUNTS)
     dataset = register(mdata).create_torch_dataset([70, 3, 40])
     assert len(dataset) == 3
-    assert dataset[[2, 0]][INDEX].tolist() == [40, 70]
-    found = first_feature(dataset[[1]][PREFIX + "a"])
+    assert dataset[[2, 0]]["index"].tolist() == [40, 70]
+    found = first_feature(dataset[[1]]["values"]["a"])
     expected = numbers(mdata.obs_names)[3] + 1 if presence(mdata)[3, 0] else 0
     assert found.tolist() == [expected]
 
@@ -105,9 +105,9 @@ def test_minibatches_of_one_cell_and_of_none_have_all_keys(register, cells):
     batch = register(mdata).create_torch_dataset()[cells]
     n = np.size(cells)
     assert batch["batch"].shape == batch["labels"].shape == (n, 1)
-    assert batch[PRESENT].shape == (n, 3)
+    assert batch["present"].shape == (n, 3)
     for name, adata in mdata.mod.items():
-        assert dense(batch[PREFIX + name], adata.n_vars).shape == (n, adata.n_vars)
+        assert dense(batch["values"][name], adata.n_vars).shape == (n, adata.n_vars)
 
 
 def test_a_cell_may_be_drawn_twice(register):
@@ -120,9 +120,9 @@ def test_a_profile_of_zeros_is_present_and_absent_ones_are_not(register):
     at = mdata.obs_names.get_loc(mdata["a"].obs_names[0])
     absent = int(np.flatnonzero(~presence(mdata, ["a"])[:, 0])[0])
     batch = register(mdata).create_torch_dataset()[[at, absent]]
-    assert batch[PRESENT][:, 0].tolist() == [True, False]
-    assert not dense(batch[PREFIX + "a"], mdata["a"].n_vars).any()
-    assert batch[PREFIX + "a"].indptr[1] == batch[PREFIX + "a"].indptr[2]
+    assert batch["present"][:, 0].tolist() == [True, False]
+    assert not dense(batch["values"]["a"], mdata["a"].n_vars).any()
+    assert batch["values"]["a"].indptr[1] == batch["values"]["a"].indptr[2]
 
 
 def test_the_first_tensor_tells_the_batch_size(register):
@@ -137,7 +137,7 @@ def test_given_components_are_rows_of_the_same_cells(register):
     batch = dataset[np.arange(mdata.n_obs)]
     here = presence(mdata, ["a"])[:, 0]
     expected = np.where(here, 1.0 + numbers(mdata.obs_names), 0.0)
-    np.testing.assert_array_equal(batch[INPUT_PREFIX + "a"].numpy(), np.repeat(expected[:, None], 3, axis=1))
+    np.testing.assert_array_equal(batch["components"]["a"].numpy(), np.repeat(expected[:, None], 3, axis=1))
 
 
 def test_a_layer_is_read_instead_of_x(register):
@@ -151,10 +151,10 @@ def test_a_layer_is_read_instead_of_x(register):
 def test_device_transfer_keeps_kinds_and_values(register):
     batch = register(make_mosaic()).create_torch_dataset()[np.arange(4)]
     moved = to_device(batch, torch.device("cpu"))
-    assert isinstance(moved[PREFIX + "a"], SparseRows)
+    assert isinstance(moved["values"]["a"], SparseRows)
     assert moved.keys() == batch.keys()
-    torch.testing.assert_close(moved[PREFIX + "a"].values, batch[PREFIX + "a"].values)
-    assert {t.device.type for t in to_device(batch, "meta")[PREFIX + "a"]} == {"meta"}
+    torch.testing.assert_close(moved["values"]["a"].values, batch["values"]["a"].values)
+    assert {t.device.type for t in to_device(batch, "meta")["values"]["a"]} == {"meta"}
 
 
 def test_worker_processes_hand_over_the_same_minibatches(register):
@@ -165,6 +165,6 @@ def test_worker_processes_hand_over_the_same_minibatches(register):
     loader = DataLoader(dataset, batch_size=None, sampler=order, num_workers=1)
     for cells, batch in zip(order, loader, strict=True):
         direct = dataset[cells]
-        assert isinstance(batch[PREFIX + "a"], SparseRows)
-        for ours, theirs in zip(direct[PREFIX + "a"], batch[PREFIX + "a"], strict=True):
+        assert isinstance(batch["values"]["a"], SparseRows)
+        for ours, theirs in zip(direct["values"]["a"], batch["values"]["a"], strict=True):
             torch.testing.assert_close(ours, theirs)

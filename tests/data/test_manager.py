@@ -6,7 +6,7 @@ from _factories import make_mosaic
 
 from smalti._errors import MosaicAlignmentError
 from smalti._mudata import no_pull
-from smalti.data import PREFIX, PRESENT, presence
+from smalti.data import presence
 
 
 def test_registration_of_an_unpaired_mosaic_counts_all_cells_and_variables(register):
@@ -50,8 +50,8 @@ def test_a_query_without_a_modality_has_it_nowhere(register):
     assert (moved.row_maps()["b"] == -1).all()
     np.testing.assert_array_equal(moved.presence()[:, [0, 2]], presence(query))
     batch = moved.create_torch_dataset()[[0, 1]]
-    assert PREFIX + "b" not in batch
-    assert not batch[PRESENT][:, 1].any()
+    assert "b" not in batch["values"]
+    assert not batch["present"][:, 1].any()
 
 
 def test_a_query_of_other_modalities_is_refused(register):

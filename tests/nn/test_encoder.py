@@ -74,9 +74,9 @@ def test_the_linear_map_adds_exactly_that_to_the_mean_and_nothing_to_the_scale()
     encoder = SkipEncoder(5, D, (8, 6), dropout_rate=0.5, input_dropout=0.5).eval()
     x = torch.randn(7, 5)
     whole = encoder(x)
-    linear, encoder.skip = encoder.skip, None
+    linear, encoder.linear = encoder.linear, None
     rest = encoder(x)
-    torch.testing.assert_close(whole.mean - rest.mean, x @ linear.weight.T)
+    torch.testing.assert_close(whole.mean - rest.mean, linear(x))
     torch.testing.assert_close(whole.scale, rest.scale)
 
 
@@ -86,8 +86,9 @@ def test_with_a_silent_network_the_mean_is_linear():
         encoder.mean_head.weight.zero_()
         encoder.mean_head.bias.zero_()
     x, y = torch.randn(4, 5), torch.randn(4, 5)
-    torch.testing.assert_close(encoder(2 * x + y).mean, 2 * encoder(x).mean + encoder(y).mean)
-    torch.testing.assert_close(encoder(x).mean, encoder.skip(x))
+    constant = encoder(torch.zeros(4, 5)).mean
+    torch.testing.assert_close(encoder(2 * x + y).mean + 2 * constant, 2 * encoder(x).mean + encoder(y).mean)
+    torch.testing.assert_close(encoder(x).mean, encoder.linear(x))
 
 
 def test_the_linear_map_sees_the_same_dropped_inputs_as_the_network():
@@ -95,7 +96,8 @@ def test_the_linear_map_sees_the_same_dropped_inputs_as_the_network():
     with torch.no_grad():
         encoder.mean_head.weight.zero_()
         encoder.mean_head.bias.zero_()
-        encoder.skip.weight.fill_(1.0)
+        encoder.linear.linear.weight.fill_(1.0)
+        encoder.linear.bias.zero_()
     total = encoder(torch.ones(50, 200)).mean
     assert total.std() > 5
     assert float(total.mean()) == pytest.approx(200, rel=0.1)
@@ -104,7 +106,7 @@ def test_the_linear_map_sees_the_same_dropped_inputs_as_the_network():
 @pytest.mark.parametrize("bottleneck", [None, 3])
 def test_without_it_widths_and_bottleneck_are_those_asked_for(bottleneck):
     encoder = SkipEncoder(5, D, (8, 6), n_bottleneck=bottleneck, skip=False, norm="batch")
-    assert encoder.skip is None
+    assert encoder.linear is None
     last = bottleneck or 6
     expected = [(5, 8), (8, 6), *([(6, 3)] if bottleneck else []), (last, D), (last, D)]
     layers = [(m.in_features, m.out_features) for m in encoder.modules() if isinstance(m, torch.nn.Linear)]

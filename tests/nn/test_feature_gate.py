@@ -113,7 +113,7 @@ def test_a_given_price_rises_as_the_schedule_says() -> None:
     lams = []
     for t in (0.1, 0.35, 0.7):
         gate.anneal(t)
-        lams.append(float(gate.lam))
+        lams.append(float(gate.price))
     assert lams == pytest.approx([0, 0.2, 0.4])
 
 

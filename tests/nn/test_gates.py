@@ -62,10 +62,10 @@ def test_the_price_is_a_sum_so_that_more_features_do_not_cheapen_the_others() ->
     with torch.no_grad():
         gate.mu.fill_(0.3)
         wider.mu.fill_(0.3)
-    (a,) = torch.autograd.grad(gate.price(), gate.mu)
-    (b,) = torch.autograd.grad(wider.price(), wider.mu)
+    (a,) = torch.autograd.grad(gate.expected_open(), gate.mu)
+    (b,) = torch.autograd.grad(wider.expected_open(), wider.mu)
     assert torch.allclose(a, b[:4])
-    assert torch.isclose(wider.price(), 2 * gate.price())
+    assert torch.isclose(wider.expected_open(), 2 * gate.expected_open())
 
 
 @pytest.mark.parametrize("kind", ["global", "group", "local"])
@@ -120,7 +120,7 @@ def test_an_overlapping_feature_is_as_open_as_its_most_open_group() -> None:
     assert gate.size.tolist() == [2, 2, 1, 1]
     p = open_probability(torch.tensor([0.2, 0.7, 0.9, -0.3]))
     price = 2**0.5 * (p[0] + p[1]) + p[2] + p[3]
-    assert gate.price().item() == pytest.approx(price.item(), rel=1e-6)
+    assert gate.expected_open().item() == pytest.approx(price.item(), rel=1e-6)
 
 
 def test_disjoint_codes_and_pairs_mean_the_same() -> None:
@@ -138,7 +138,7 @@ def test_gates_inside_groups_share_the_price() -> None:
     gate = GroupGate(torch.tensor([0, 0, 1]), within=True).eval()
     outer = (gate.size.float().sqrt() * open_probability(gate.mu)).sum()
     inner = open_probability(gate.within.mu).sum()
-    assert torch.isclose(gate.price(), 0.5 * (outer + inner))
+    assert torch.isclose(gate.expected_open(), 0.5 * (outer + inner))
     assert torch.allclose(gate.gates(), gate.group_gates()[[0, 0, 1]] * gate.within.gates())
 
 
@@ -151,7 +151,7 @@ def test_closing_keeps_the_widest_gates_and_holds_whatever_happens_to_parameters
     with torch.no_grad():
         gate.mu.fill_(1.0)
     assert gate.gates()[[1, 2, 4]].abs().sum() == 0
-    assert gate.price().item() == pytest.approx(2 * open_probability(torch.tensor(1.0)).item())
+    assert gate.expected_open().item() == pytest.approx(2 * open_probability(torch.tensor(1.0)).item())
 
 
 def test_local_gates_start_half_open_and_see_no_gradient_of_the_context() -> None:
@@ -171,8 +171,8 @@ def test_the_price_of_local_gates_is_that_of_brute_force() -> None:
     distance = (context[:, None] - context[None]).square().sum(2).fill_diagonal_(torch.inf)
     apart = [(z[i] - z[j]).square().sum() for i in range(20) for j in torch.argsort(distance[i])[:5].tolist()]
     by_hand = p.sum(1).mean() + 0.3 * torch.stack(apart).mean()
-    assert torch.isclose(gate.price(context), by_hand, rtol=1e-4)
-    assert gate.price(context[:0]) == 0
+    assert torch.isclose(gate.expected_open(context), by_hand, rtol=1e-4)
+    assert gate.expected_open(context[:0]) == 0
 
 
 def test_the_price_of_many_local_gates_is_estimated_without_bias() -> None:
@@ -180,12 +180,12 @@ def test_the_price_of_many_local_gates_is_estimated_without_bias() -> None:
     gate, context = LocalGate(5000, 3, smooth=0.0).eval(), torch.randn(8, 3)
     torch.nn.init.normal_(gate.weight)
     exact = gate.open_probability(context).sum(1).mean()
-    guess = torch.stack([gate.price(context) for _ in range(50)]).mean()
+    guess = torch.stack([gate.expected_open(context) for _ in range(50)]).mean()
     assert guess.item() == pytest.approx(exact.item(), rel=0.01)
 
 
 def test_the_price_rises_from_the_warm_up_to_the_end_of_the_ramp() -> None:
     schedule = GateSchedule()
-    assert [schedule.price(t) for t in (0.0, 0.19, 0.35, 0.5, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert [schedule.price_share(t) for t in (0.0, 0.19, 0.35, 0.5, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
     with pytest.raises(ValueError, match="warmup"):
         GateSchedule(warmup=0.6)

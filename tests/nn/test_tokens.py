@@ -4,7 +4,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from smalti.nn import LinearSkip, LogNormalised, PatchTokens, SparseRows, activation_bytes, make_tokens
+from smalti.nn import LogNormalised, PatchTokens, SparseRows, activation_bytes, make_tokens
 
 KINDS = ("patches", "columns", "vector")
 
@@ -103,14 +103,3 @@ def test_memory_grows_with_tokens_width_layers_and_cells():
     base = activation_bytes(100, 64, 2, 8)
     for grown in ((200, 64, 2, 8), (100, 128, 2, 8), (100, 64, 4, 8), (100, 64, 2, 16)):
         assert activation_bytes(*grown) == 2 * base
-
-
-@pytest.mark.parametrize("n_out", [2, 5])
-def test_a_skip_starts_at_the_given_map_of_centred_input(n_out):
-    weight, mean, x = torch.randn(4, 3), torch.randn(4), torch.randn(6, 4)
-    skip = LinearSkip(4, n_out)
-    skip.warm_start(weight, mean)
-    expected = torch.zeros(6, n_out)
-    k = min(3, n_out)
-    expected[:, :k] = ((x - mean) @ weight)[:, :k]
-    torch.testing.assert_close(skip(x), expected, rtol=1e-4, atol=1e-5)

@@ -5,7 +5,6 @@ import pytest
 from _factories import make_mosaic
 
 import smalti as sm
-from smalti.data import INDEX, PRESENT
 from smalti.train import MosaicSplitter, _splitter
 
 
@@ -84,10 +83,10 @@ def test_training_batches_hold_training_cells_and_the_asked_share_of_pairs(manag
     loader = splitter.train_dataloader()
     seen = []
     for batch in loader:
-        seen.append(batch[INDEX].numpy())
+        seen.append(batch["index"].numpy())
         assert len(seen[-1]) == 40
-        assert (batch[PRESENT].sum(dim=1) >= 2).sum() == 32
-        np.testing.assert_array_equal(batch[PRESENT].numpy(), splitter.presence[seen[-1]])
+        assert (batch["present"].sum(dim=1) >= 2).sum() == 32
+        np.testing.assert_array_equal(batch["present"].numpy(), splitter.presence[seen[-1]])
     assert len(seen) == len(loader) == splitter.sampler.n_batches
     assert set(np.concatenate(seen)) <= set(splitter.train_idx)
 
@@ -95,7 +94,7 @@ def test_training_batches_hold_training_cells_and_the_asked_share_of_pairs(manag
 def test_validation_visits_each_held_out_cell_once_in_the_same_batches(manager, monkeypatch):
     monkeypatch.setattr(_splitter, "VALIDATION_BATCH", 16)
     splitter = MosaicSplitter(manager, train_size=0.7, batch_size=8)
-    passes = [[batch[INDEX].tolist() for batch in splitter.val_dataloader()] for _ in range(2)]
+    passes = [[batch["index"].tolist() for batch in splitter.val_dataloader()] for _ in range(2)]
     assert passes[0] == passes[1]
     assert len(passes[0]) == int(np.ceil(63 / 16))
     assert sorted(sum(passes[0], [])) == splitter.val_idx.tolist()
@@ -125,5 +124,5 @@ def test_another_sampler_gets_the_training_cells_and_draws_positions_among_them(
 
     splitter = MosaicSplitter(manager, train_size=0.7, make_sampler=make)
     np.testing.assert_array_equal(given[0], splitter.train_idx)
-    drawn = [batch[INDEX].tolist() for batch in splitter.train_dataloader()]
+    drawn = [batch["index"].tolist() for batch in splitter.train_dataloader()]
     assert drawn == [splitter.train_idx[[0, 1]].tolist(), splitter.train_idx[[5, -1]].tolist()]

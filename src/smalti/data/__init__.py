@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ._categories import UNLABELED, CategoryField, coalesce_obs
-from ._dataset import INDEX, PRESENT, MosaicDataset, to_device
-from ._fields import INPUT_PREFIX, PREFIX, ModalityField
+from ._dataset import MosaicBatch, MosaicDataset, to_device
+from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
 from ._modality import (
     COUNT_LIKELIHOODS,
     ENCODER_INPUTS,
+    Likelihood,
     Modality,
     ModalityLike,
     infer_encoder_input,
@@ -24,18 +25,17 @@ from ._values import looks_like_counts, matrix_of
 __all__ = [
     "COUNT_LIKELIHOODS",
     "ENCODER_INPUTS",
-    "INDEX",
-    "INPUT_PREFIX",
     "PREFIX",
-    "PRESENT",
     "UNLABELED",
     "CSRReader",
     "CategoryField",
     "DenseReader",
+    "Likelihood",
     "Modality",
     "ModalityField",
     "ModalityLike",
     "ModalityReader",
+    "MosaicBatch",
     "MosaicDataset",
     "MosaicManager",
     "coalesce_obs",

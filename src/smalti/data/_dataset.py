@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
+
+from smalti.nn import SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,37 +18,54 @@ if TYPE_CHECKING:
 
     from ._reader import ModalityReader
 
-PRESENT = "present"
-"""Minibatch key of presence, ``(B, M)`` bool."""
-INDEX = "index"
-"""Minibatch key of the position of each cell in ``mdata.obs_names``, ``(B,)`` int64."""
+
+class MosaicBatch(TypedDict):
+    """One minibatch of ``B`` cells of a mosaic of ``M`` modalities; what datasets yield and every network reads."""
+
+    batch: Tensor
+    """``(B, 1)`` int64, code of each cell's batch (donor, lane, study), 0 without a ``batch_key``."""
+    labels: Tensor
+    """``(B, 1)`` int64, code of each cell's label, -1 where not known."""
+    present: Tensor
+    """``(B, M)`` bool: which cell was measured in which modality, in the order of set-up."""
+    index: Tensor
+    """``(B,)`` int64, position of each cell in ``mdata.obs_names``."""
+    values: dict[str, SparseRows | Tensor]
+    """By modality, the values of all ``B`` cells, sparse rows or ``(B, G)``; absent cells are empty rows. Modalities
+    that the data do not have at all are left out."""
+    components: dict[str, SparseRows | Tensor]
+    """The same for modalities whose encoders see given components (a key of ``.obsm``), ``(B, k)``."""
 
 
-def to_device(batch: dict[str, Any], device: Any) -> dict[str, Any]:
+def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
     """Return a minibatch with all its tensors on ``device``."""
-    return {
-        key: type(value)(*(part.to(device) for part in value)) if isinstance(value, tuple) else value.to(device)
-        for key, value in batch.items()
-    }
+    return MosaicBatch(
+        batch=minibatch["batch"].to(device),
+        labels=minibatch["labels"].to(device),
+        present=minibatch["present"].to(device),
+        index=minibatch["index"].to(device),
+        values={name: _move(block, device) for name, block in minibatch["values"].items()},
+        components={name: _move(block, device) for name, block in minibatch["components"].items()},
+    )
 
 
-class MosaicDataset(Dataset[dict[str, Any]]):
-    """Cells of a mosaic by position.
+def _move(block: SparseRows | Tensor, device: Any) -> SparseRows | Tensor:
+    return SparseRows(*(part.to(device) for part in block)) if isinstance(block, SparseRows) else block.to(device)
 
-    ``dataset[[3, 1, 2]]`` returns one minibatch, a dictionary of
 
-    - the columns of ``obs``, ``(B, 1)`` int64 each, under their registry keys,
-    - ``"present"``, ``(B, M)`` bool, and ``"index"``, ``(B,)`` int64,
-    - one block per reader: :class:`~smalti.nn.SparseRows` or a dense ``(B, G)`` tensor. Absent cells are empty rows.
+class MosaicDataset(Dataset[MosaicBatch]):
+    """Cells of a mosaic by position: ``dataset[[3, 1, 2]]`` is the :class:`MosaicBatch` of three cells.
 
     Parameters
     ----------
     readers
-        Block name to reader.
+        Reader of the values of each modality that the data have.
+    components
+        Reader of given components, for modalities that have some.
     maps
-        Block name to row map, ``(n_obs,)`` int64, ``-1`` where absent.
-    obs
-        Codes of ``obs`` columns, ``(n_obs,)`` int64 each.
+        Row map of each modality, ``(n_obs,)`` int64, ``-1`` where absent.
+    batch, labels
+        ``(n_obs,)`` int64 codes.
     presence
         ``(n_obs, M)`` bool.
     indices
@@ -56,22 +76,27 @@ class MosaicDataset(Dataset[dict[str, Any]]):
         self,
         readers: Mapping[str, ModalityReader],
         maps: Mapping[str, NDArray[np.int64]],
-        obs: Mapping[str, NDArray[np.int64]],
         presence: NDArray[np.bool_],
+        *,
+        batch: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        components: Mapping[str, ModalityReader] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
-        self.readers, self.maps, self.obs, self.presence = dict(readers), dict(maps), dict(obs), presence
+        self.readers, self.components, self.maps = dict(readers), dict(components or {}), dict(maps)
+        self.batch, self.labels, self.presence = batch, labels, presence
         self.indices = np.arange(len(presence)) if indices is None else np.asarray(indices, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int | Sequence[int] | NDArray[np.int64]) -> dict[str, Any]:
+    def __getitem__(self, index: int | Sequence[int] | NDArray[np.int64]) -> MosaicBatch:
         at = self.indices[np.atleast_1d(np.asarray(index, dtype=np.int64))]
-        # a (B, 1) tensor comes first: Lightning reads the batch size off the first one
-        batch: dict[str, Any] = {key: torch.from_numpy(codes[at, None]) for key, codes in self.obs.items()}
-        batch[PRESENT] = torch.from_numpy(self.presence[at])
-        batch[INDEX] = torch.from_numpy(at)
-        for key, reader in self.readers.items():
-            batch[key] = reader.read(self.maps[key][at])
-        return batch
+        return MosaicBatch(  # a (B, 1) tensor comes first: Lightning reads the batch size off the first one
+            batch=torch.from_numpy(self.batch[at, None]),
+            labels=torch.from_numpy(self.labels[at, None]),
+            present=torch.from_numpy(self.presence[at]),
+            index=torch.from_numpy(at),
+            values={name: reader.read(self.maps[name][at]) for name, reader in self.readers.items()},
+            components={name: reader.read(self.maps[name][at]) for name, reader in self.components.items()},
+        )

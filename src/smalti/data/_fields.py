@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREFIX = "x_"
-"""Registry keys of modalities are ``x_<name>``; so are the keys of their blocks in a minibatch."""
-INPUT_PREFIX = "input_"
-"""Minibatch keys of encoder inputs that come from ``.obsm``."""
+"""Registry keys of modalities are ``x_<name>``."""
 
 
 class ModalityField(BaseAnnDataField):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
 from smalti._compat import SETUP_METHOD_NAME
@@ -12,7 +13,7 @@ from smalti._validate import shorten
 
 from ._categories import CategoryField
 from ._dataset import MosaicDataset
-from ._fields import INPUT_PREFIX, ModalityField
+from ._fields import ModalityField
 from ._modality import check_cells
 from ._presence import row_maps
 from ._reader import make_reader
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from ._reader import ModalityReader
 
 
 class MosaicManager(AnnDataManager):
@@ -94,16 +97,23 @@ class MosaicManager(AnnDataManager):
 
         Rows are always loaded sparse where they are stored sparse.
         """
-        maps = self.row_maps()
-        readers, reader_maps = {}, {}
+        readers: dict[str, ModalityReader] = {}
+        components: dict[str, ModalityReader] = {}
         for field in self.modality_fields:
             if field.name not in self.adata.mod:
                 continue
-            readers[field.registry_key] = make_reader(field.get_field_data(self.adata))
-            reader_maps[field.registry_key] = maps[field.name]
+            readers[field.name] = make_reader(field.get_field_data(self.adata))
             if field.input_key is not None:
-                key = INPUT_PREFIX + field.name
-                components = components_of(self.adata.mod[field.name], field.input_key, field.name)
-                readers[key] = make_reader(components)
-                reader_maps[key] = maps[field.name]
-        return MosaicDataset(readers, reader_maps, self.codes(), self.presence(), indices)
+                components[field.name] = make_reader(
+                    components_of(self.adata.mod[field.name], field.input_key, field.name)
+                )
+        codes = self.codes()
+        return MosaicDataset(
+            readers,
+            self.row_maps(),
+            self.presence(),
+            batch=codes[REGISTRY_KEYS.BATCH_KEY],
+            labels=codes[REGISTRY_KEYS.LABELS_KEY],
+            components=components,
+            indices=indices,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .align import UnpairedCCA, UnpairedOptions
 from .base import MosaicModel, Translation
-from .clue import CLUE, CLUEOptions, LossWeights
+from .clue import CLUE, CLUEOptions, CLUEWeights
 from .mca import MCA, MCAOptions, MCAWeights
 from .modis import MODIS, MODISOptions, MODISWeights
 
@@ -13,7 +13,7 @@ __all__ = [
     "MCA",
     "MODIS",
     "CLUEOptions",
-    "LossWeights",
+    "CLUEWeights",
     "MCAOptions",
     "MCAWeights",
     "MODISOptions",

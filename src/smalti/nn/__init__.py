@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ._alignment import AlignmentEncoder
 from ._attention import ChannelTransformer, Stream, TransformerBlock, Wiring
 from ._decoder import Decoder, MeanLink
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
@@ -26,12 +25,11 @@ from ._gates import (
 from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
-from ._planned import PlannedEncoder, PlanTable
+from ._planned import PlanTable
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
 from ._tokens import (
     ColumnTokens,
-    LinearSkip,
     LogNormalised,
     PatchTokens,
     TokenKind,
@@ -40,6 +38,7 @@ from ._tokens import (
     activation_bytes,
     make_tokens,
 )
+from ._warm_encoder import WarmEncoder
 
 __all__ = [
     "GATE_CONVENTION",
@@ -47,7 +46,6 @@ __all__ = [
     "SIGMA",
     "START",
     "Activation",
-    "AlignmentEncoder",
     "Block",
     "ByModality",
     "ChannelTransformer",
@@ -67,14 +65,12 @@ __all__ = [
     "GlobalGate",
     "GroupGate",
     "JudgedLatent",
-    "LinearSkip",
     "LocalGate",
     "LogNormalised",
     "MeanLink",
     "Norm",
     "PatchTokens",
     "PlanTable",
-    "PlannedEncoder",
     "ProjectionKind",
     "ScaledInput",
     "SharedDiscriminator",
@@ -86,6 +82,7 @@ __all__ = [
     "Tokens",
     "TransformerBlock",
     "VectorToken",
+    "WarmEncoder",
     "Wiring",
     "activation_bytes",
     "draw_gate",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ._mlp import MLP, Activation, Norm
+from ._warm_encoder import WarmEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,13 +135,13 @@ class SkipEncoder(nn.Module):
         self.bottleneck = nn.Linear(width, n_bottleneck) if n_bottleneck else nn.Identity()
         width = n_bottleneck or width
         self.mean_head, self.scale_head = nn.Linear(width, n_latent), nn.Linear(width, n_latent)
-        self.skip = nn.Linear(n_in, n_latent, bias=False) if skip else None
+        self.linear = WarmEncoder(n_in, n_latent, n_hidden=None) if skip else None
 
     def forward(self, x: Tensor) -> Gaussian:
         """Map ``(B, n_in)`` to the distribution of the latent, ``(B, n_latent)``."""
         x = self.input_dropout(x)
         hidden = self.bottleneck(self.body(x))
         mean = self.mean_head(hidden)
-        if self.skip is not None:
-            mean = mean + self.skip(x)
+        if self.linear is not None:
+            mean = mean + self.linear(x)
         return Gaussian(mean, F.softplus(self.scale_head(hidden)) + SCALE_FLOOR)

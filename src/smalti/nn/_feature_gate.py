@@ -69,7 +69,7 @@ class DrawnGate:
 
 
 class FeatureGate(nn.Module):
-    r"""All gates of one modality, and their price :math:`\lambda`.
+    r"""All gates of one modality, and their price per open feature.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class FeatureGate(nn.Module):
 
     mean: Tensor
     spread: Tensor
-    log_lam: Tensor
+    log_price: Tensor
     search: Tensor
 
     def __init__(
@@ -131,7 +131,7 @@ class FeatureGate(nn.Module):
         self.local = LocalGate(n_features, n_context) if "local" in kind else None
         self.register_buffer("mean", torch.zeros(n_means, n_features))
         self.register_buffer("spread", torch.zeros(n_features if n_means else 0))
-        self.register_buffer("log_lam", torch.full((), -torch.inf))
+        self.register_buffer("log_price", torch.full((), -torch.inf))
         # of the search for the price: its logarithm without the answer to the moment, and the share it started from
         self.register_buffer("search", torch.full((2,), torch.nan))
         self._factor, self._context, self._closed = 1.0, torch.zeros(0, n_context), False
@@ -162,22 +162,22 @@ class FeatureGate(nn.Module):
         z = None if self.shared is None else self.shared.gates()
         return DrawnGate(z, self.local, context, self.mean if len(self.mean) else None)
 
-    def price(self) -> Tensor:
+    def expected_open(self) -> Tensor:
         """Return what the price is multiplied by: the expected number of open features that no number constrains.
 
         Local gates are those of the cells seen last; beside others they count half.
         """
-        total = torch.zeros((), device=self.log_lam.device)
+        total = torch.zeros((), device=self.log_price.device)
         if self.shared is not None and self.keep is None:
-            total = total + self.shared.price()
+            total = total + self.shared.expected_open()
         if self.local is not None:
-            total = total + (1.0 if self.shared is None else 0.5) * self.local.price(self._context)
+            total = total + (1.0 if self.shared is None else 0.5) * self.local.expected_open(self._context)
         return total
 
     @torch.no_grad()
     def n_open(self) -> Tensor:
         """Return the expected number of open features."""
-        p = torch.ones(self.n_features, device=self.log_lam.device)
+        p = torch.ones(self.n_features, device=self.log_price.device)
         if self.shared is not None:
             p = self.shared.open_probability()
         if self.local is not None and len(self._context):
@@ -185,11 +185,11 @@ class FeatureGate(nn.Module):
         return p.sum()
 
     @property
-    def lam(self) -> Tensor:
+    def price(self) -> Tensor:
         """Price per open feature at this step, ``()``."""
         if self.penalty is not None:
-            return torch.full_like(self.log_lam, self.penalty * self._factor)
-        return self.log_lam.exp()
+            return torch.full_like(self.log_price, self.penalty * self._factor)
+        return self.log_price.exp()
 
     def anneal(self, progress: float) -> None:
         """Prepare a step after a share ``progress`` of the training: price, noise, and closing at the end."""
@@ -197,7 +197,7 @@ class FeatureGate(nn.Module):
         for gate in (self.shared, self.local):
             if gate is not None:
                 gate.noise = 0.0 if progress >= plan.refit else 1.0
-        self._factor = plan.price(progress)
+        self._factor = plan.price_share(progress)
         before, self._progress = self._progress, progress
         self._apart = max(0.0, progress - max(before, plan.ramp)) / max(plan.refit - plan.ramp, 1e-6)
         if progress >= plan.refit:
@@ -215,7 +215,7 @@ class FeatureGate(nn.Module):
     def _search_price(self) -> None:
         """Raise or lower the price of local gates so that the share of open ones follows the plan."""
         if self._factor == 0 or self.keep is None or self.local is None:
-            self.log_lam.fill_(-torch.inf)
+            self.log_price.fill_(-torch.inf)
             self.search.fill_(torch.nan)
             return
         share = self._local_share(self.local)
@@ -228,7 +228,7 @@ class FeatureGate(nn.Module):
         wanted = start + self._factor * (self.keep / self.n_features - start)
         error = max(-LARGEST_ERROR, min(LARGEST_ERROR, (share - wanted) / max(wanted, 0.05)))
         self.search[0] += MEMORY * error
-        self.log_lam.copy_(self.search[0] + GAIN * error)
+        self.log_price.copy_(self.search[0] + GAIN * error)
 
     def _local_share(self, local: LocalGate) -> float:
         if len(self._context) == 0:
@@ -263,7 +263,7 @@ class FeatureGate(nn.Module):
     def _sizes(self) -> Tensor:
         if isinstance(self.shared, GroupGate):
             return self.shared.size.to(self.shared.mu.dtype)
-        return torch.ones(self.n_features, device=self.log_lam.device)
+        return torch.ones(self.n_features, device=self.log_price.device)
 
     @torch.no_grad()
     def _separate(self, step: float) -> None:

@@ -79,7 +79,7 @@ class GateSchedule:
         if not self.warmup <= self.ramp <= self.refit:
             raise ValueError(f"Expected `warmup` <= `ramp` <= `refit`, found {self}.")
 
-    def price(self, progress: float) -> float:
+    def price_share(self, progress: float) -> float:
         """Return the share of the price that counts after a share ``progress`` of the training, in ``[0, 1]``."""
         if progress < self.warmup:
             return 0.0
@@ -133,7 +133,7 @@ class GlobalGate(nn.Module):
         """Return the probability that each feature is open, ``(D,)``."""
         return torch.where(self.closed, 0.0, open_probability(self.mu, self.sigma))
 
-    def price(self) -> Tensor:
+    def expected_open(self) -> Tensor:
         """Return the expected number of open features: a sum, so it does not depend on how many others there are."""
         return self.open_probability().sum()
 
@@ -229,10 +229,10 @@ class GroupGate(nn.Module):
         p = self.spread(self.group_probability())
         return p if self.within is None else p * self.within.open_probability()
 
-    def price(self) -> Tensor:
+    def expected_open(self) -> Tensor:
         """Return the expected number of open groups, each by the square root of its size."""
         total = (self.size.to(self.mu.dtype).sqrt() * self.group_probability()).sum()
-        return total if self.within is None else 0.5 * (total + self.within.price())
+        return total if self.within is None else 0.5 * (total + self.within.expected_open())
 
     def project(self) -> None:
         """Clip the parameters, see :func:`project_`."""

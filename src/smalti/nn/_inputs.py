@@ -40,6 +40,12 @@ class ByModality(nn.Module, Generic[ModuleT]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys_)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.keys_
+
+    def __len__(self) -> int:
+        return len(self.keys_)
+
     def items(self) -> ItemsView[str, ModuleT]:
         """Names and modules."""
         return {name: self[name] for name in self.keys_}.items()

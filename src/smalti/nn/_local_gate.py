@@ -101,7 +101,7 @@ class LocalGate(nn.Module):
         """Return the probability that each gate is open, ``(B, D)``."""
         return open_probability(self.mu(self.hidden(context)), self.sigma)
 
-    def price(self, context: Tensor) -> Tensor:
+    def expected_open(self, context: Tensor) -> Tensor:
         r"""Return the mean over cells of the expected number of open gates, and the similarity penalty.
 
         .. math:: \frac1B \sum_i \sum_d \Phi(\mu_{id} / \sigma) +

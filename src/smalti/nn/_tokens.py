@@ -158,35 +158,6 @@ class VectorToken(nn.Module):
         return measured.new_ones(measured.shape[0], 1)
 
 
-class LinearSkip(SparseLinear):
-    """Linear map of an encoder input past the transformer; it can start from canonical correlation analysis.
-
-    Parameters
-    ----------
-    n_in
-        Number of columns.
-    n_out
-        Width of the embedding.
-    """
-
-    @torch.no_grad()
-    def warm_start(self, weight: Tensor, mean: Tensor) -> None:
-        """Start at :math:`(x - m) W`; further outputs start at zero.
-
-        Parameters
-        ----------
-        weight
-            ``(n_in, k)``.
-        mean
-            ``(n_in,)``.
-        """
-        k = min(weight.shape[1], self.weight.shape[1])
-        self.weight.zero_()
-        self.bias.zero_()
-        self.weight[:, :k] = weight[:, :k].to(self.weight)
-        self.bias[:k] = -(mean @ weight[:, :k]).to(self.bias)
-
-
 Tokens = PatchTokens | ColumnTokens | VectorToken
 
 

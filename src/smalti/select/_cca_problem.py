@@ -105,7 +105,7 @@ class CCAProblem:
                 u, v = ((x * g.gates()) @ w for x, g, w in zip(kept, gates, weights, strict=True))
                 u, v = u - u.mean(), v - v.mean()
                 rho = (u @ v) / (u.norm() * v.norm()).clamp(min=1e-8)
-                loss = -rho + lam * (gates[0].price() + gates[1].price())
+                loss = -rho + lam * (gates[0].expected_open() + gates[1].expected_open())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -129,7 +129,7 @@ class CCAProblem:
             for _ in range(n_steps):
                 kept = self.batch(rng, kept)
                 u, v = (f(x * g.gates()) for x, g, f in zip(kept, gates, encoders, strict=True))
-                loss = -deep_correlation(u, v, RIDGE) + lam * (gates[0].price() + gates[1].price())
+                loss = -deep_correlation(u, v, RIDGE) + lam * (gates[0].expected_open() + gates[1].expected_open())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -108,7 +108,7 @@ class Problem(ABC):
 
     def prices(self, gates: Gates) -> dict[str, torch.Tensor]:
         """Return the price of open gates by modality."""
-        return {name: gate.price() for name, gate in gates.items()}
+        return {name: gate.expected_open() for name, gate in gates.items()}
 
     @abstractmethod
     def score(

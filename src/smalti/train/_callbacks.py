@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from smalti._validate import check_count
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lightning.pytorch import LightningModule, Trainer
     from torch import Tensor, nn
 
@@ -104,3 +108,31 @@ class WriteCheckpoint(Callback):
         if (trainer.current_epoch + 1) % self.every == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(self.path)
+
+
+class EveryEpochs(Callback):
+    """Calls a function before every ``every``-th epoch, the first included, with the number of the epoch.
+
+    The network is in evaluation mode and without gradients meanwhile, and the stream of random numbers of training goes
+    on as if nothing had been called: for pseudo-labels and whatever else looks at all cells.
+
+    Parameters
+    ----------
+    every
+        Epochs between calls, at least 1.
+    call
+        Receives the number of the epoch, from 0.
+    """
+
+    def __init__(self, every: int, call: Callable[[int], None]) -> None:
+        self.every, self.call = int(check_count(every, "every")), call
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Call if it is time."""
+        if trainer.current_epoch % self.every:
+            return
+        training = pl_module.training
+        pl_module.eval()
+        with torch.no_grad(), torch.random.fork_rng():
+            self.call(trainer.current_epoch)
+        pl_module.train(training)

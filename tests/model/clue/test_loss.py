@@ -8,11 +8,11 @@ from _factories import make_mosaic
 
 from smalti.data import presence
 from smalti.losses import agreement, info_nce, kl_standard_normal
-from smalti.model import LossWeights
+from smalti.model import CLUEWeights
 from smalti.nn import fuse, masked_mean
 
 MODALITIES = {"a": "nb", "b": "poisson", "c": "gaussian"}
-ALL = LossWeights(adversarial=0.3)
+ALL = CLUEWeights(adversarial=0.3)
 TERMS = ("data", "kl", "joint", "cross", "agreement", "contrastive", "adversarial", "label")
 
 
@@ -41,7 +41,7 @@ def any_model(request):
 def mean_nll(model, z, target: str, cells: np.ndarray, codes: torch.Tensor) -> float:
     """Return the negative log-likelihood of some cells of the mosaic by the dense formula, cell by cell."""
     module, mdata = model.module, model.adata
-    family, decoder = module.families[target], module.decoders[target]
+    family, decoder = module.decoding.families[target], module.decoding.decoders[target]
     position = list(module.sizes.modalities).index(target) * module.options.n_latent
     total = 0.0
     for i in cells:
@@ -49,7 +49,7 @@ def mean_nll(model, z, target: str, cells: np.ndarray, codes: torch.Tensor) -> f
         row = mdata[target][name].X
         x = torch.from_numpy(np.asarray(row.todense() if hasattr(row, "todense") else row)).float()
         heads = decoder(
-            z[i : i + 1, position : position + module.options.n_latent], module.inputs.covariates(codes[i : i + 1])
+            z[i : i + 1, position : position + module.options.n_latent], module.decoding.covariates(codes[i : i + 1])
         )
         if family.uses_library:
             heads = torch.cat([heads[:1] + x.sum().clamp(min=1).log(), heads[1:]])
@@ -134,7 +134,7 @@ def test_the_loss_is_the_weighted_sum_of_all_terms(any_model, kl_weight):
 
 
 def test_weights_of_modalities_weigh_reconstruction_and_divergence():
-    model = build_clue(make_mosaic(), MODALITIES, weights=LossWeights(modality={"a": 4.0, "b": 1.0, "c": 1.0}))
+    model = build_clue(make_mosaic(), MODALITIES, weights=CLUEWeights(modality={"a": 4.0, "b": 1.0, "c": 1.0}))
     terms = terms_of(model, np.arange(84))[3].extra_metrics
     expected = 2 * terms["nll_a"] + 0.5 * terms["nll_b"] + 0.5 * terms["nll_c"]
     torch.testing.assert_close(terms["data"], expected)
@@ -178,7 +178,7 @@ def test_the_game_is_played_on_means_with_balancing_weights(adversary):
     expected = {"uniform": -logp.mean(1), "cross_entropy": hit}[adversary]
     torch.testing.assert_close(output.extra_metrics["adversarial"], expected.mean().detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(module.discriminator_loss(batch, inferred), -hit.mean(), rtol=1e-4, atol=1e-5)
-    module.inputs.balance_table = table
+    module.balance = table
     weight = torch.cat([table[here[:, i], i] for i in range(3)])
     output = terms_of(model, np.arange(84))[3]
     torch.testing.assert_close(
@@ -213,7 +213,7 @@ def test_burn_in_noise_is_in_units_of_the_spread(model):
 @pytest.mark.parametrize("term", TERMS)
 def test_switching_a_term_off_changes_training(term, reference):
     weights, expected = reference
-    changed = LossWeights(**{**{t: getattr(weights, t) for t in TERMS}, term: 0.0})
+    changed = CLUEWeights(**{**{t: getattr(weights, t) for t in TERMS}, term: 0.0})
     model = fit_clue(make_mosaic(), MODALITIES, weights=changed)
     history = model.history["monitor_train"].to_numpy().ravel()
     if term != "adversarial":
@@ -227,7 +227,7 @@ def test_switching_a_term_off_changes_training(term, reference):
 
 @pytest.fixture(scope="module")
 def reference():
-    weights = LossWeights(adversarial=0.3, cross=0.3, joint=0.3, agreement=0.3)
+    weights = CLUEWeights(adversarial=0.3, cross=0.3, joint=0.3, agreement=0.3)
     return weights, fit_clue(make_mosaic(), MODALITIES, weights=weights)
 
 
@@ -260,9 +260,7 @@ def test_fusion_in_training_is_that_of_inference():
         inferred = model.module.eval().inference(batch)
         expected = fuse(inferred["latents"], inferred["present"], fusion)
         torch.manual_seed(0)
-        drawn = torch.stack(
-            [model.module.generative(batch, inferred["latents"], inferred["present"])["fused"] for _ in range(500)]
-        )
+        drawn = torch.stack([model.module.generative(inferred)["fused"] for _ in range(500)])
         error = (drawn.mean(0) - expected.mean).abs() / (expected.scale / np.sqrt(500))
         assert float(error.detach().max()) < 5.5
 

@@ -52,8 +52,8 @@ def test_without_the_contrastive_term_the_full_latent_is_the_default():
 
 
 def test_unknown_blocks_are_refused(model):
-    with pytest.raises(ValueError, match="`block` to be one of 'a', 'b', 'c', found 'joint'"):
-        model.get_latent_representation(block="joint")
+    with pytest.raises(ValueError, match="`block` to be one of 'aligned', 'full', 'a', 'b', 'c', found 'separate'"):
+        model.get_latent_representation(block="separate")
 
 
 @pytest.mark.parametrize("fusion", ["mean", "poe", "poe_prior"])

@@ -7,8 +7,9 @@ import torch
 from _clue import OPTIONS, build_clue, train
 from _factories import make_mosaic
 
-from smalti.model import CLUE, CLUEOptions, LossWeights
-from smalti.model.clue._options import PAPER_OPTIONS, PAPER_WEIGHTS, resolve_options
+from smalti.model import CLUE, CLUEOptions, CLUEWeights
+from smalti.model.base import resolve_options
+from smalti.model.clue._options import PAPER_OPTIONS, PAPER_WEIGHTS
 from smalti.nn import MLP
 
 
@@ -45,7 +46,7 @@ def test_layers_of_the_paper_are_linear_leaky_relu_batch_norm_dropout(paper):
 
 def test_decoders_of_the_paper_get_the_batch_at_every_layer(paper):
     for name, n_features in (("a", 130), ("b", 120)):
-        decoder = paper.module.decoders[name]
+        decoder = paper.module.decoding.decoders[name]
         assert linear_widths(decoder.body) == [(50 + 2, 256), (256 + 2, 256)]
         assert decoder.weight.shape == (1, n_features, 256)
         assert decoder.cov_weight.shape == (1, n_features, 2)
@@ -60,7 +61,7 @@ def test_the_discriminator_of_the_paper_sees_the_whole_latent(paper):
 
 
 def test_weights_of_the_paper():
-    assert PAPER_WEIGHTS == LossWeights(
+    assert PAPER_WEIGHTS == CLUEWeights(
         data=1, kl=1, joint=0.02, cross=0.02, agreement=0.02, adversarial=0.02, label=0.02, contrastive=0
     )
     assert PAPER_OPTIONS.normalize_latent
@@ -84,13 +85,26 @@ def test_the_paper_trains_by_rmsprop_at_a_constant_rate_in_batches_of_128(paper)
 
 
 def test_arguments_of_the_constructor_win_over_options_and_presets():
-    found, _ = resolve_options("paper", None, None, n_latent=7, n_hidden=None)
+    found = resolve_options(PAPER_OPTIONS, None, n_latent=7, n_hidden=None)
     assert (found.n_latent, found.n_hidden) == (7, 256)
-    found, weights = resolve_options("default", OPTIONS, {"cross": 3.0}, fusion="poe")
-    assert found == replace(OPTIONS, fusion="poe")
-    assert weights == LossWeights(cross=3.0)
-    found, _ = resolve_options("default", {"n_align": 4}, None)
-    assert found == CLUEOptions(n_align=4)
+    assert resolve_options(CLUEOptions(), OPTIONS, fusion="poe") == replace(OPTIONS, fusion="poe")
+    assert resolve_options(CLUEOptions(), {"n_align": 4}) == CLUEOptions(n_align=4)
+
+
+@pytest.mark.parametrize("changes", [{"n_layers": 3}, CLUEOptions(n_layers=3)])
+def test_a_dictionary_or_an_object_changes_the_preset_and_leaves_the_rest_of_it(changes):
+    model = build_clue(make_mosaic(n_obs=60), preset="paper", options=changes, n_hidden=None, n_latent=None)
+    assert model.options == replace(PAPER_OPTIONS, n_layers=3, n_components=10)
+    model = build_clue(make_mosaic(n_obs=60), preset="paper", weights={"label": 0.5})
+    assert model.weights == replace(PAPER_WEIGHTS, label=0.5)
+    assert model.module.aligners is None
+
+
+def test_what_is_not_an_option_is_named():
+    with pytest.raises(KeyError, match="Option of CLUEOptions: 'n_layer' not found; available: .*'n_layers'"):
+        resolve_options(CLUEOptions(), {"n_layer": 3})
+    with pytest.raises(TypeError, match="Expected `CLUEOptions` or a dictionary, found CLUEWeights"):
+        resolve_options(CLUEOptions(), CLUEWeights())
 
 
 @pytest.mark.parametrize(
@@ -104,10 +118,10 @@ def test_arguments_of_the_constructor_win_over_options_and_presets():
         (lambda: CLUEOptions(activation="relu"), "found 'relu'"),
         (lambda: CLUEOptions(adversary="gan"), "found 'gan'"),
         (lambda: CLUEOptions(n_features_per_step=0), "`n_features_per_step`"),
-        (lambda: LossWeights(kl=-1), r"`weights.kl`.*>= 0, found -1"),
-        (lambda: LossWeights(cross=float("nan")), r"`weights.cross`"),
-        (lambda: LossWeights(modality={"a": 0.0}), r"weights.modality\['a'\]"),
-        (lambda: resolve_options("release", None, None), "'default', 'paper', found 'release'"),
+        (lambda: CLUEWeights(kl=-1), r"`weights.kl`.*>= 0, found -1"),
+        (lambda: CLUEWeights(cross=float("nan")), r"`weights.cross`"),
+        (lambda: CLUEWeights(modality={"a": 0.0}), r"weights.modality\['a'\]"),
+        (lambda: build_clue(make_mosaic(n_obs=60), preset="release"), "'default', 'paper', found 'release'"),
     ],
 )
 def test_wrong_options_are_named(make, says):
@@ -117,12 +131,12 @@ def test_wrong_options_are_named(make, says):
 
 def test_weights_of_unknown_modalities_are_refused():
     with pytest.raises(KeyError, match="`weights.modality`: 'rna' not found; available: 'a', 'b', 'c'"):
-        build_clue(make_mosaic(n_obs=60), weights=LossWeights(modality={"rna": 2.0}))
+        build_clue(make_mosaic(n_obs=60), weights=CLUEWeights(modality={"rna": 2.0}))
 
 
 def test_options_are_stored_with_the_model(tmp_path):
     mdata = make_mosaic(n_obs=60)
-    model = build_clue(mdata, fusion="poe", weights=LossWeights(modality={"a": 2.0}, kl=0.5), random_state=3)
+    model = build_clue(mdata, fusion="poe", weights=CLUEWeights(modality={"a": 2.0}, kl=0.5), random_state=3)
     model.save(tmp_path / "model")
     loaded = CLUE.load(tmp_path / "model", mdata)
     assert loaded.options == model.options

@@ -13,7 +13,7 @@ from smalti._mudata import no_pull
 from smalti.data import Modality, presence
 from smalti.metrics import foscttm, recall_at_k
 from smalti.model import MCAWeights
-from smalti.model.base import _memory
+from smalti.model.mca import _memory
 
 ROWS = ("unimodal_fusion", "unimodal_unimodal", "channel_root", "unimodal_channel")
 COUNTS = {"a": "nb", "b": "poisson", "c": "gaussian"}
@@ -49,29 +49,29 @@ def test_embeddings_have_unit_length(model):
 
 def test_a_channel_is_a_latent_and_cells_without_its_modalities_get_nan(model):
     here, root = presence(model.adata), model.get_latent_representation()
-    np.testing.assert_array_equal(model.get_latent_representation(channel=("c", "a", "b")), root)
-    pair = model.get_latent_representation(channel=["b", "a"])
+    np.testing.assert_array_equal(model.get_latent_representation(block=("c", "a", "b")), root)
+    pair = model.get_latent_representation(block=["b", "a"])
     np.testing.assert_array_equal(np.isnan(pair).any(1), ~here[:, :2].any(1))
     known = here[:, :2].any(1)
     assert np.abs(pair - root)[known].max() > 1e-3
     for column, name in enumerate("abc"):
-        alone = model.get_latent_representation(channel=name)
+        alone = model.get_latent_representation(block=name)
         np.testing.assert_allclose(alone, model.get_unimodal_embeddings()[name], atol=1e-6)
         np.testing.assert_array_equal(np.isnan(alone).any(1), ~here[:, column])
 
 
 def test_the_observed_channel_is_that_of_exactly_what_a_cell_has(model):
-    here, found = presence(model.adata), model.get_latent_representation(channel="observed")
+    here, found = presence(model.adata), model.get_latent_representation(block="observed")
     for i, row in enumerate(here):
         names = [name for name, present in zip("abc", row, strict=True) if present]
-        expected = model.get_latent_representation(channel=names, indices=[i])[0]
+        expected = model.get_latent_representation(block=names, indices=[i])[0]
         np.testing.assert_allclose(found[i], expected, atol=1e-5)
 
 
 def test_the_observed_channel_falls_back_on_the_root_where_there_is_no_such_channel():
     model = fit_mca(make_mosaic(), COUNTS, variant="mma", train={"max_epochs": 1})
     here, root = presence(model.adata), model.get_latent_representation()
-    found, several = model.get_latent_representation(channel="observed"), here.sum(1) > 1
+    found, several = model.get_latent_representation(block="observed"), here.sum(1) > 1
     np.testing.assert_allclose(found[several], root[several], atol=1e-5)
     for column, name in enumerate("abc"):
         only = here[:, column] & ~several
@@ -80,14 +80,14 @@ def test_the_observed_channel_falls_back_on_the_root_where_there_is_no_such_chan
 
 def test_unknown_channels_are_refused(model):
     for channel in ("rna", ("a", "rna")):
-        with pytest.raises(ValueError, match="`channel` to be one of 'root', 'observed', 'a', 'b', 'c', found 'rna'"):
-            model.get_latent_representation(channel=channel)
+        with pytest.raises(ValueError, match="`block` to be one of 'root', 'observed', 'a', 'b', 'c', found 'rna'"):
+            model.get_latent_representation(block=channel)
     with pytest.raises(ValueError, match="channel of 'a', 'b' does not read 'c'"):
-        model.get_latent_representation(channel=("a", "b"), modality="c")
+        model.get_latent_representation(block=("a", "b"), modality="c")
     mma = build_mca(make_mosaic(), variant="mma")
     mma.is_trained_ = True
     with pytest.raises(ValueError, match="no channel of 'a', 'b', only channels of 3 modalities.*cardinalities"):
-        mma.get_latent_representation(channel=("a", "b"))
+        mma.get_latent_representation(block=("a", "b"))
 
 
 # ----------------------------------------------------------------------- retrieval
@@ -110,12 +110,12 @@ def test_retrieval_finds_the_cells_of_largest_cosine(model):
 
 def test_only_cells_with_the_embedding_are_in_the_gallery(model):
     here = presence(model.adata)
-    found = model.retrieve("a", 10, channel="b")
+    found = model.retrieve("a", 10, block="b")
     assert here[found.positions.ravel(), 1].all()
     assert here[found.positions.ravel(), 1].sum() == found.positions.size
     assert here.any(1)[model.retrieve("c", 10).positions.ravel()].all()
     with pytest.raises(ValueError, match=f"`k` to be at most {here[:, 1].sum()}, the number of cells in the gallery"):
-        model.retrieve("a", 80, channel="b")
+        model.retrieve("a", 80, block="b")
 
 
 def test_a_cell_can_be_kept_from_answering_itself(model):
@@ -198,17 +198,17 @@ def test_tokens_that_cannot_fit_are_refused_before_training_with_size_and_remedy
 
 
 def test_hidden_modalities_leave_every_cell_one():
-    from smalti.model.mca._module import some_of
+    from smalti.model.mca._module import keep_one
 
     where = torch.rand(200, 4) < 0.5
     where[:, 0] |= ~where.any(1)
     for share in (0.0, 0.3, 1.0):
-        left = some_of(where, torch.rand(200, 4) < share)
+        left = keep_one(where, torch.rand(200, 4) < share)
         assert not (left & ~where).any()
         assert left.any(1).all()
         if share == 0:
             assert (left.sum(1) == 1).all()
-    assert not some_of(torch.zeros(3, 4, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool)).any()
+    assert not keep_one(torch.zeros(3, 4, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool)).any()
 
 
 # ----------------------------------------------------------------- how it is trained
@@ -226,7 +226,12 @@ def test_linear_maps_decay_and_norms_biases_and_learned_tokens_do_not():
     assert {"transformer.fusion", "transformer.queries", "log_inverse_temperature", "tokens.c.bias"} <= shorter(kept)
     assert {"transformer.blocks.0.norm.weight", "transformer.norm.weight", "tokens.a.identity"} <= shorter(kept)
     decayed = shorter({names[id(p)] for p in decaying["params"]})
-    assert {"transformer.blocks.0.qkv.weight", "skips.a.weight", "tokens.c.weight", "decoders.b.weight"} <= decayed
+    assert {
+        "transformer.blocks.0.qkv.weight",
+        "skips.a.linear.weight",
+        "tokens.c.weight",
+        "decoding.decoders.b.weight",
+    } <= decayed
     assert len(kept) + len(decayed) == sum(p.requires_grad for p in model.module.parameters())
 
 
@@ -275,7 +280,7 @@ def held_out_recall(*, shuffled: bool) -> tuple[float, float]:
         source, query = mdata[~test].copy(), mdata[test].copy()
     model = fit_mca(source, options=options(n_latent=32, dropout_rate=0.0), train=train)
     x = model.get_unimodal_embeddings(query)["a"]
-    y = model.get_latent_representation(query, channel=("b", "c"))
+    y = model.get_latent_representation(query, block=("b", "c"))
     return recall_at_k(x, y, k=10, metric="cosine", direction="x_to_y")[10], 0.1
 
 

@@ -6,8 +6,8 @@ import torch
 from _factories import make_mosaic
 from _modis import SCALED, build_modis, only, options, planted
 
-from smalti.data import PRESENT
 from smalti.losses import energy_distance, modality_game
+from smalti.model.modis._loss import JudgedProfiles, Profiles, comparable
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_the_game_reaches_the_encoders_alone_and_the_discriminator_plays_its_own
     inferred, out = evaluated(model, tensors)
     found = gradients(model, out.loss)
     assert of_encoders(found)
-    assert not [name for name in found if name.startswith("decoders")]
+    assert not [name for name in found if name.startswith("decoding.decoders")]
     assert out.loss.item() == pytest.approx(out.extra_metrics["adversarial"].item())
     found = gradients(model, model.module.discriminator_loss(tensors, inferred))
     assert found
@@ -61,7 +61,7 @@ def test_the_game_flips_with_the_modality(mdata):
     model = build_modis(mdata, SCALED, options=options(class_conditional=False))
     module, tensors = model.module.eval(), batch_of(model)
     inferred = module.inference(tensors)
-    rows = module.profiles(tensors, inferred["latents"], module.generative(inferred["latents"])["samples"])
+    rows = module.profiles(tensors, inferred["latents"], module.generative(inferred)["samples"])
     z = rows.mean.detach().requires_grad_()
     grads = []
     for modality in (rows.modality, 1 - rows.modality):
@@ -80,10 +80,10 @@ def test_reconstruction_leaves_the_shared_latent_alone_where_labels_shape_it(mda
     model = build_modis(mdata, SCALED, setup=setup, options=options(**detached), weights=only(data=1.0, shared=1.0))
     _, out = evaluated(model, batch_of(model))
     found = gradients(model, out.loss)
-    grad = found.get("encoders.members.m_a.skip.weight")
+    grad = found.get("encoders.members.m_a.linear.linear.weight")
     shared = 0.0 if grad is None else float(grad[: model.module.n_latent].abs().max())
     assert (shared == 0) == (labels and not detached)
-    assert any(name.startswith("decoders") for name in found)
+    assert any(name.startswith("decoding.decoders") for name in found)
 
 
 def test_alignment_is_the_energy_distance_of_means_within_classes(mdata):
@@ -91,7 +91,7 @@ def test_alignment_is_the_energy_distance_of_means_within_classes(mdata):
     tensors = batch_of(model)
     inferred, out = evaluated(model, tensors)
     codes = model.adata_manager.codes()["labels"]
-    here = tensors[PRESENT].numpy()
+    here = tensors["present"].numpy()
     z = torch.cat([inferred["latents"][name].mean[:, : model.module.n_latent] for name in "ab"])
     group = torch.from_numpy(np.concatenate([codes[here[:, 0]], codes[here[:, 1]]]))
     modality = torch.from_numpy(np.repeat([0, 1], here.sum(0)))
@@ -103,11 +103,13 @@ def test_alignment_is_the_energy_distance_of_means_within_classes(mdata):
 def test_confident_predictions_count_as_classes_and_others_stay_out(mdata):
     model = build_modis(mdata, SCALED)
     logits = torch.tensor([[9.0, 0, 0], [0.5, 0, 0], [0, 9.0, 0], [0, 0, 0]])
-    judged = model.module.discriminator(torch.randn(4, model.module.n_latent))._replace(label=logits)
-    group = model.module.group(judged, torch.tensor([-1, -1, 2, 1]))
-    assert group.tolist() == [0, -1, 2, 1]
-    free = build_modis(mdata, SCALED, options=options(class_conditional=False))
-    assert free.module.group(judged, torch.tensor([-1, -1, 2, 1])) is None
+    said = model.module.discriminator(torch.randn(4, model.module.n_latent))._replace(label=logits)
+    nothing = torch.empty(4, 0)
+    rows = Profiles(nothing, nothing, torch.zeros(4), torch.tensor([-1, -1, 2, 1]))
+    judged = JudgedProfiles(said, rows, model.module.frequency, True)
+    assert comparable(model.options, judged).tolist() == [0, -1, 2, 1]
+    assert comparable(options(class_conditional=False), judged) is None
+    assert comparable(model.options, judged._replace(has_labels=False)) is None
 
 
 def test_pairs_are_used_where_there_are_any():
@@ -131,7 +133,7 @@ def test_cross_reconstruction_trains_the_encoder_of_one_and_the_decoder_of_the_o
     found = gradients(model, evaluated(model, batch_of(model))[1].loss)
     for name in "ab":
         assert any(key.startswith(f"encoders.members.m_{name}") for key in found)
-        assert any(key.startswith(f"decoders.members.m_{name}") for key in found)
+        assert any(key.startswith(f"decoding.decoders.members.m_{name}") for key in found)
 
 
 def test_the_monitor_is_what_the_fit_is_judged_by_alone(mdata):
@@ -152,13 +154,13 @@ def test_squared_error_is_the_mean_over_features_of_standardised_values(mdata):
     _, out = evaluated(model, tensors)
     torch.manual_seed(0)
     inferred = inputs.inference(tensors)
-    samples = inputs.generative(inferred["latents"])["samples"]
+    samples = inputs.generative(inferred)["samples"]
     for name, z in samples.items():
         x = np.asarray(mdata[name].X)
         x = torch.from_numpy((x - x.mean(0)) / x.std(0)).float()
-        names = mdata.obs_names[tensors[PRESENT][:, model.modalities.index(name)].numpy()]
+        names = mdata.obs_names[tensors["present"][:, model.modalities.index(name)].numpy()]
         x = x[mdata[name].obs_names.get_indexer(names)]
-        errors[name] = (x - model.module.decoders[name](z)[0]).square().mean()
+        errors[name] = (x - model.module.decoding.decoders[name](z)[0]).square().mean()
     constant = [out.extra_metrics[f"nll_{name}"] - errors[name] for name in "ab"]
     assert float(constant[0]) == pytest.approx(float(constant[1]), abs=1e-3)  # differs from it by a number
     assert float(constant[0]) == pytest.approx(0.5 * np.log(np.pi), abs=2e-3)
@@ -177,11 +179,11 @@ def test_only_samples_of_small_classes_borrow_and_only_in_training():
     tensors = batch_of(model, slice(None))
     hits = np.zeros(240, dtype=int)
     for _ in range(20):
-        altered = model.module.train().inference(tensors)["altered"]
+        altered = model.module.train().inference(tensors)["borrowed"]
         hits[a[altered["a"].numpy()]] += 1
         assert not altered["b"].any()
     assert set(np.flatnonzero(hits)) == set(rare[:2])
-    assert not model.module.eval().inference(tensors)["altered"]["a"].any()
+    assert not model.module.eval().inference(tensors)["borrowed"]["a"].any()
 
 
 def test_a_batch_without_anything_to_compare_has_a_finite_loss():

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from _modis import SCALED, build_modis, planted
 
 from smalti.model import MODISOptions, MODISWeights
-from smalti.model.base import ModalitySize, MosaicSizes
+from smalti.model.base import resolve_options
 from smalti.model.modis._module import MODISModule
-from smalti.model.modis._options import resolve_options
+from smalti.model.modis._options import PRESETS
+from smalti.model.parts import ModalitySize, MosaicSizes
 
 INTERSIM = {"methylation": (367, 1_007_647), "expression": (131, 134_081), "protein": (160, 198_320)}
 TCGA = {"methylation": (2500, 37_818_524), "rna": (2500, 38_717_524), "mirna": (542, 2_249_346)}
@@ -24,7 +26,7 @@ def module_of(preset, n_features, n_labels, **changes):
         n_labels=n_labels,
     )
     with torch.device("meta"):
-        return MODISModule(sizes, *resolve_options(preset, None, None, **changes))
+        return MODISModule(sizes, resolve_options(PRESETS[preset][0], None, **changes), PRESETS[preset][1])
 
 
 def n_parameters(*modules):
@@ -40,7 +42,7 @@ def n_parameters(*modules):
 def test_presets_have_the_published_numbers_of_parameters(preset, table, n_labels, discriminator):
     module = module_of(preset, {name: n for name, (n, _) in table.items()}, n_labels, adversary="ovr")
     for name, (_, expected) in table.items():
-        assert n_parameters(module.encoders[name], module.decoders[name]) == expected, name
+        assert n_parameters(module.encoders[name], module.decoding.decoders[name]) == expected, name
     assert n_parameters(module.discriminator) == discriminator
 
 
@@ -79,17 +81,17 @@ def test_ratios_are_shares_of_the_features_rounded_down_and_the_last_is_the_bott
         by_name.layers("c", 10)
 
 
-def test_dictionaries_change_a_preset_and_arguments_win():
-    options, weights = resolve_options("paper-tcga", {"gamma": 3.0, "n_latent": 8}, {"label": 2.0}, n_latent=9)
+@pytest.mark.parametrize("changes", [{"gamma": 3.0, "n_latent": 8}, MODISOptions(gamma=3.0, n_latent=8)])
+def test_dictionaries_and_objects_change_a_preset_and_arguments_win(changes):
+    options = resolve_options(PRESETS["paper-tcga"][0], changes, n_latent=9, adversary=None)
     assert (options.n_latent, options.gamma, options.norm) == (9, 3.0, "batch")
+    weights = resolve_options(PRESETS["paper-tcga"][1], {"label": 2.0})
     assert (weights.label, weights.kl_shared, weights.shared) == (2.0, 0.000032, 0)
-    options, weights = resolve_options("paper-tcga", MODISOptions(), MODISWeights(), adversary=None)
-    assert (options, weights) == (MODISOptions(), MODISWeights())
 
 
 def test_options_survive_json():
     for preset in ("default", "paper-intersim", "paper-tcga"):
-        options, _ = resolve_options(preset, None, None)
+        options = PRESETS[preset][0]
         assert MODISOptions(**json.loads(json.dumps(options.to_dict()))) == options
 
 
@@ -118,4 +120,4 @@ def test_negative_weights_and_unknown_presets_are_refused():
     with pytest.raises(ValueError, match=r"`weights.alignment`"):
         MODISWeights(alignment=-1)
     with pytest.raises(ValueError, match="`preset`.*'paper-intersim'.*found 'paper'"):
-        resolve_options("paper", None, None)
+        build_modis(planted(60), SCALED, preset="paper")

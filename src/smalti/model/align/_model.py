@@ -11,23 +11,21 @@ import torch.nn.functional as F
 from smalti._errors import NotFittedError
 from smalti._validate import check_choice, shorten
 from smalti.align import CellMatch, Verdict, align_baseline, check_links, transport_plan
-from smalti.model.base import FittedInputs, MosaicSizes
+from smalti.model.base import resolve_options
 from smalti.nn import masked_mean
 
 from ._module import UnpairedModule
-from ._options import Align, Encoder, Solver, resolve_options
+from ._options import Align, Encoder, Solver, UnpairedOptions
 from ._training import UnpairedTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from mudata import MuData
     from numpy.typing import NDArray
 
     from smalti.align import Baseline
-
-    from ._options import UnpairedOptions
+    from smalti.data import MosaicBatch
+    from smalti.model.parts import MosaicSizes
 
 
 class UnpairedCCA(UnpairedTraining):
@@ -75,6 +73,8 @@ class UnpairedCCA(UnpairedTraining):
 
     Notes
     -----
+    The latent has one block, ``(n, n_latent)``, rows of unit length.
+
     Encoders see components, standardised: they and landmarks are fitted to all cells. The trace of the whitened
     cross-covariance is maximised instead of the sum of its singular values, so that axes stay matched. Known pairs
     are evidence for all other cells, too, through the similarity of every cell to the two halves of the pair.
@@ -89,7 +89,8 @@ class UnpairedCCA(UnpairedTraining):
     (200, 20)
     """
 
-    _module_cls = UnpairedModule
+    has_gates = False
+    blocks = ("latent",)
     default_batch_size = 512
 
     def __init__(
@@ -111,7 +112,7 @@ class UnpairedCCA(UnpairedTraining):
         self.encoder = check_choice(encoder, get_args(Encoder), "encoder")
         check_choice(solver, get_args(Solver), "solver")
         check_choice(align, get_args(Align), "align")
-        self.options = resolve_options(options, n_latent=n_latent)
+        self.options = resolve_options(UnpairedOptions(), options, n_latent=n_latent)
         self.random_state = random_state
         self.links = None if links is None else check_links(links, self.get_var_names())
         self.verdict_ = None if verdict is None else Verdict.from_dict(verdict)
@@ -124,24 +125,11 @@ class UnpairedCCA(UnpairedTraining):
             "random_state": random_state,
             "verdict": verdict,
         }
-        fitted = None
-        if sizes is None:
-            if self.adata is None:
-                raise ValueError("A model without data needs `sizes`: use `UnpairedCCA.load`.")
-            fitted = FittedInputs(self.adata_manager, n_components=self.options.n_components, random_state=random_state)
-            sizes = fitted.sizes(n_labels=len(self.label_categories))
-        self.sizes_ = sizes
-        trainable = [name for name, size in sizes.modalities.items() if size.input_kind == "counts"]
-        if trainable:
-            raise ValueError(
-                f"Plans need fixed components, but the encoder input of {shorten(trainable)} is 'counts'. Use 'pca', "
-                "'lsi', 'clr', 'scaled' or a key of `.obsm`."
-            )
-        with torch.random.fork_rng():
-            torch.manual_seed(random_state)
-            self.module = UnpairedModule(sizes, encoder, solver, align, self.options)
-        if fitted is not None:
-            fitted.load_into(self.module.inputs)
+        self._build(
+            lambda found: UnpairedModule(_fixed_inputs(found), encoder, solver, align, self.options),
+            sizes,
+            n_components=self.options.n_components,
+        )
         n_links = 0 if self.links is None else len(self.links)
         self._model_summary_string = (
             f"{encoder} encoders, latent {self.options.n_latent}, links {n_links}, solver {solver}, align {align}"
@@ -163,48 +151,11 @@ class UnpairedCCA(UnpairedTraining):
 
     # ------------------------------------------------------------------ latents
 
-    def get_latent_representation(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: str | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        batch_size: int | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the latent of every cell, in the order of ``mdata.obs_names``.
-
-        Parameters
-        ----------
-        mdata
-            Data, those of training by default. It may lack modalities.
-        modality
-            Use this modality alone; cells without it get NaN. By default the mean over a cell's modalities.
-        indices
-            Positions or a boolean mask; all cells by default.
-        batch_size
-            Cells per batch.
-
-        Returns
-        -------
-        ``(n, n_latent)``, rows of unit length.
-
-        Raises
-        ------
-        ValueError
-            If ``modality`` does not exist, or no cell has it.
-        """
-        if modality is not None:
-            self.check_modality(modality)
-            self.with_modality(mdata, modality, indices)
-        parts = []
-        for tensors in self.iterate(mdata, indices, batch_size):
-            latents, present = self.module.latents(tensors)
-            if modality is None:
-                z = F.normalize(masked_mean(latents, present), dim=1, eps=1e-8)
-            else:
-                z = torch.where(present[modality][:, None], latents[modality], torch.nan)
-            parts.append(z.float().cpu().numpy())
-        return np.concatenate(parts)
+    def _latent(self, minibatch: MosaicBatch, block: str, modality: str | None) -> torch.Tensor:
+        latents, present = self.module.latents(minibatch)
+        if modality is None:
+            return F.normalize(masked_mean(latents, present), dim=1, eps=1e-8)
+        return torch.where(present[modality][:, None], latents[modality], torch.nan)
 
     # ------------------------------------------------------------------ matching
 
@@ -291,3 +242,14 @@ class UnpairedCCA(UnpairedTraining):
         mdata.obs[f"{key_added}_mutual"] = table["mutual"].eq(True)
         mdata.uns[key_added] = {"verdict": str(self.verdict), "source": source, "target": target}
         return found
+
+
+def _fixed_inputs(sizes: MosaicSizes) -> MosaicSizes:
+    """Return the sizes; raise ``ValueError`` if an input layer would be trained, so that plans had nothing fixed."""
+    trainable = [name for name, size in sizes.modalities.items() if size.input_kind == "counts"]
+    if trainable:
+        raise ValueError(
+            f"Plans need fixed components, but the encoder input of {shorten(trainable)} is 'counts'. Use 'pca', "
+            "'lsi', 'clr', 'scaled' or a key of `.obsm`."
+        )
+    return sizes

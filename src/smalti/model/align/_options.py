@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from smalti._validate import check_choice, check_count, check_in_range, check_positive
 from smalti.align import AlignmentSettings
+from smalti.model.base import Options
 
 Encoder = Literal["linear", "deep"]
 """Linear maps alone, or with a small network beside them."""
@@ -19,7 +20,7 @@ Accept = Literal["held_out", "always", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnpairedOptions:
+class UnpairedOptions(Options):
     """Everything about UnpairedCCA beyond the few arguments of its constructor."""
 
     n_latent: int = 20
@@ -99,14 +100,3 @@ class UnpairedOptions:
             n_permutations=self.n_permutations,
             random_state=random_state,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options as a plain dictionary."""
-        return asdict(self)
-
-
-def resolve_options(options: UnpairedOptions | dict[str, Any] | None, **changes: Any) -> UnpairedOptions:
-    """Combine options, or changes to the default ones, with the constructor's own arguments (they win)."""
-    if options is None or isinstance(options, dict):
-        options = UnpairedOptions(**(options or {}))
-    return replace(options, **{name: value for name, value in changes.items() if value is not None})

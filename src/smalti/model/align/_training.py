@@ -27,7 +27,7 @@ from smalti.align import (
     widest,
 )
 from smalti.data import COUNT_LIKELIHOODS
-from smalti.model.base import MosaicModel, encoder_inputs
+from smalti.model.base import MosaicModel
 from smalti.nn import PlanTable
 
 if TYPE_CHECKING:
@@ -112,12 +112,14 @@ class UnpairedTraining(MosaicModel):
                 shown, evidence, pair = found
                 plans, start = shown.solve(settings, 1)[0]
                 self._reserved = (shown, start, evidence, pair)
-        module, maps = self.module, encoder_inputs(self, self.module.inputs)[1]
+        module, maps = self.module, self.cell_components().maps
         for name in self.modalities:
-            encoder = module.encoders[name]
-            for cca, first in ((start, not self.is_trained_), (alignment.cca, False)):
+            encoders = {"start": (module.encoders[name], start), "closed": (module.closed_form[name], alignment.cca)}
+            if self.is_trained_:  # training goes on from where it is
+                del encoders["start"]
+            for encoder, cca in encoders.values():
                 weight, mean = (torch.from_numpy(v.astype(np.float32)) for v in (cca.axes[name], cca.means[name]))
-                encoder.set_closed_form(weight, mean, start=first)
+                encoder.warm_start(weight, mean)
         spread = np.zeros(self.options.n_latent, dtype=np.float32)
         spread[: len(start.correlations)] = np.square(start.correlations)
         module.variance.copy_(torch.from_numpy(np.maximum(spread, 1e-4)))
@@ -132,7 +134,7 @@ class UnpairedTraining(MosaicModel):
         if self._reserved is None:
             return
         problem, start, evidence, pair = self._reserved
-        components = encoder_inputs(self, self.module.inputs)[0]
+        components = self.cell_components().values
         closed = start.transform({name: components[name] for name in pair})
         self.module.eval()
         trained = {}
@@ -151,7 +153,7 @@ class UnpairedTraining(MosaicModel):
 
     def _views(self) -> tuple[dict[str, View], dict[str, NDArray[np.int64]], dict[str, NDArray[np.int64]]]:
         """Return views, the row of every cell in them, and the cells of the rows."""
-        components, maps = encoder_inputs(self, self.module.inputs)
+        components, maps = self.cell_components()
         codes = self.adata_manager.codes()["batch"]
         views, cells = {}, {}
         for name in self.modalities:
@@ -241,7 +243,7 @@ class UnpairedTraining(MosaicModel):
         for name in (source, target):
             self.check_modality(name)  # rows of views are cells in the order of the mosaic
             at = np.flatnonzero(maps[name] >= 0)
-            latents[name] = self.get_latent_representation(modality=name, indices=at)
+            latents[name] = self.get_latent_representation(modality=name, indices=at).astype(np.float64)
         return matching_space(self._aligned[0], (source, target), latents)
 
     def _with_evidence(self, plan: TransportPlan, a: str, b: str) -> TransportPlan:

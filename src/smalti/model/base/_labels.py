@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ._mosaic_model import positions
+from ._host import positions
+from ._mosaic_model import MosaicModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from smalti.data import MosaicBatch
 
-class LabelMixin:
+
+class LabelMixin(MosaicModel):
     """``predict`` and ``predict_proba`` of every model with a label head."""
 
     def predict_proba(
@@ -54,8 +57,8 @@ class LabelMixin:
             self.check_modality(modality)
             self.with_modality(mdata, modality, indices)
         parts = [
-            torch.softmax(self._label_logits(tensors, modality).float(), dim=1).cpu().numpy()
-            for tensors in self.iterate(mdata, indices, batch_size)
+            torch.softmax(self._label_logits(minibatch, modality).float(), dim=1).cpu().numpy()
+            for minibatch in self.iterate(mdata, indices, batch_size)
         ]
         data = self._validate_anndata(mdata)
         names = data.obs_names[positions(data, indices)]
@@ -92,7 +95,7 @@ class LabelMixin:
         return self.label_categories
 
     @abstractmethod
-    def _label_logits(self, tensors: dict[str, Any], modality: str | None) -> torch.Tensor:
+    def _label_logits(self, minibatch: MosaicBatch, modality: str | None) -> torch.Tensor:
         """Return logits of one minibatch, ``(B, n_labels)``; NaN where the modality is absent."""
 
 

@@ -1,199 +1,131 @@
-"""What every model shares: set-up, data, inference loop, storage, summary."""
+"""What every model shares: construction, the latent, the summary."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
-from scvi.model.base import BaseModelClass
 
-from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY
-from smalti._errors import MosaicAlignmentError, NotFittedError
 from smalti._validate import check_choice, shorten
-from smalti.data import PREFIX, CategoryField, ModalityField, MosaicManager, refuse_view, resolve_modalities, to_device
+from smalti.model.parts import FittedInputs, MosaicModule, encoder_inputs
 
-from ._gating import GateMixin
 from ._storage import StorageMixin
 from ._training import TrainingMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from smalti.data import ModalityLike
-
-logger = logging.getLogger(__name__)
-
-INFERENCE_BATCH = 1024
+    from smalti.data import MosaicBatch
+    from smalti.model.parts import CellComponents, MosaicSizes
 
 
-class MosaicModel(GateMixin, TrainingMixin, StorageMixin, BaseModelClass):
+class MosaicModel(TrainingMixin, StorageMixin):
     """Base of all models: a MuData with any presence pattern in, latents and predictions out.
 
-    Subclasses set ``self.sizes_`` and ``self.module`` in their constructor and implement what they infer.
+    A subclass resolves its options, calls :meth:`_build` in its constructor and implements :meth:`_latent`.
     """
 
-    random_state: int = 0
+    blocks: ClassVar[tuple[str, ...]] = ()
+    """Names of the latents that :meth:`get_latent_representation` offers, the default first."""
 
-    def __init__(self, adata: MuData | None = None, registry: dict[str, Any] | None = None) -> None:
-        if adata is not None and self._get_most_recent_anndata_manager(adata) is None:
-            name = type(self).__name__
-            raise ValueError(f"The MuData is not set up for {name}. Call `{name}.setup_mudata(mdata, ...)` first.")
-        super().__init__(adata, registry)
-
-    # ------------------------------------------------------------------ set-up
-
-    @classmethod
-    def setup_anndata(cls, adata: Any, **kwargs: Any) -> None:
-        """Not offered: a single AnnData has no modalities."""
-        raise NotImplementedError(
-            f"{cls.__name__} integrates modalities: put them into a MuData, "
-            f"`mudata.MuData({{'rna': rna, 'adt': adt}})`, and call `{cls.__name__}.setup_mudata`."
-        )
-
-    @classmethod
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        modalities: Mapping[str, ModalityLike] | list[str] | None = None,
-        *,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        unlabeled_category: str = "unknown",
-        source_registry: dict[str, Any] | None = None,
+    def _build(
+        self, make: Callable[[MosaicSizes], MosaicModule], sizes: MosaicSizes | None, *, n_components: int | None
     ) -> None:
-        """Register a mosaic with the model class; the same call for every model.
+        """Fit inputs to the data (or take the sizes of a stored model) and make the network, seeded.
 
-        Nothing is written to ``mdata`` but scvi-tools' two identifiers in ``.uns``.
+        Parameters
+        ----------
+        make
+            Returns the network for the sizes of a mosaic.
+        sizes
+            Sizes of a stored model; from the data by default.
+        n_components
+            Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells.
+        """
+        fitted = None
+        if sizes is None:
+            if self.adata is None:
+                raise ValueError(f"A model without data needs `sizes`: use `{type(self).__name__}.load`.")
+            fitted = FittedInputs(self.adata_manager, n_components=n_components, random_state=self.random_state)
+            sizes = fitted.sizes(n_labels=len(self.label_categories))
+        self.sizes_ = sizes
+        with torch.random.fork_rng():
+            torch.manual_seed(self.random_state)
+            module = make(sizes)
+        if not isinstance(module, MosaicModule):
+            raise TypeError(
+                f"Expected the network of {type(self).__name__} to be a `smalti.model.parts.MosaicModule`, which "
+                f"holds inputs, decoding and gates, found {type(module).__name__}."
+            )
+        self.module = module
+        if fitted is not None:
+            self.module.initialise(fitted)
+            components = fitted.cell_components()
+            self._components = None if components is None else (self.adata_manager, components)
+
+    def cell_components(self) -> CellComponents:
+        """Return the encoder inputs of all cells of the data; kept from construction where nothing can change them."""
+        if self._components is not None and self._components[0] is self.adata_manager:
+            return self._components[1]
+        return encoder_inputs(self.adata_manager, self.module.inputs)
+
+    # ------------------------------------------------------------------ latents
+
+    def get_latent_representation(
+        self,
+        mdata: MuData | None = None,
+        *,
+        modality: str | None = None,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        block: str | Collection[str] | None = None,
+        batch_size: int | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the latent of every cell from all that was measured of it, in the order of ``mdata.obs_names``.
 
         Parameters
         ----------
         mdata
-            The mosaic: any two or more modalities, any presence pattern, raw values sparse or dense.
-        modalities
-            Names, or a mapping of names to a likelihood (``"nb"``) or a :class:`~smalti.data.Modality`. By default all
-            modalities, likelihoods inferred from the values and logged.
-        batch_key
-            Column of ``mdata.obs`` with the batch of every cell.
-        labels_key
-            Column of ``mdata.obs`` with labels, missing for cells without one.
-        unlabeled_category
-            Value of that column that means "no label", besides missing values.
-        source_registry
-            Registry of a trained model whose set-up is repeated on ``mdata``; ``load`` fills it in.
+            Data, those of training by default. It may lack modalities.
+        modality
+            Use this modality alone; cells without it get NaN. By default all modalities of each cell are fused.
+        indices
+            Positions or a boolean mask; all cells by default.
+        block
+            Which latent, see the class; its default one by default.
+        batch_size
+            Cells per batch.
+
+        Returns
+        -------
+        ``(n, d)``, float32.
 
         Raises
         ------
-        KeyError
-            If a modality, layer, column or key does not exist.
         ValueError
-            If values do not fit their likelihood, or names repeat.
-        MosaicAlignmentError
-            If the map from cells to rows is stale or ambiguous, or ``mdata`` is a view.
+            If ``modality`` or ``block`` does not exist, or no cell has the modality.
         """
-        setup_args = cls._get_setup_method_args(
-            cls=cls,
-            mdata=mdata,
-            modalities=modalities,
-            batch_key=batch_key,
-            labels_key=labels_key,
-            unlabeled_category=unlabeled_category,
-        )
-        specs = resolve_modalities(mdata, modalities, required=source_registry is None)
-        setup_args[SETUP_ARGS]["modalities"] = {name: spec.to_dict() for name, spec in specs.items()}
-        manager = MosaicManager(
-            fields=[
-                CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-                CategoryField(REGISTRY_KEYS.LABELS_KEY, labels_key, missing=unlabeled_category),
-                *(ModalityField(name, spec, batch_key) for name, spec in specs.items()),
-            ],
-            setup_method_args=setup_args,
-        )
-        manager.register_fields(mdata, source_registry=source_registry)
-        cls.register_manager(manager)
+        if modality is not None:
+            self.check_modality(modality)
+            self.with_modality(mdata, modality, indices)
+        chosen = self._check_block(block, modality)
+        parts = [
+            self._latent(minibatch, chosen, modality).float().cpu().numpy()
+            for minibatch in self.iterate(mdata, indices, batch_size)
+        ]
+        return np.concatenate(parts)
 
-    def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
-        """Refuse views (their order cannot be trusted) and register new data with the model's set-up."""
-        if adata is None:
-            if self.adata is None:
-                raise NotFittedError("The model was loaded without data: pass `mdata=`, or set `model.adata = mdata`.")
-            adata = self.adata
-        refuse_view(adata)
-        return super()._validate_anndata(adata, copy_if_view=False)
+    def _check_block(self, block: str | Collection[str] | None, modality: str | None) -> str:
+        """Return the name of a block that exists, the default one for ``None``."""
+        return str(check_choice(self.blocks[0] if block is None else block, self.blocks, "block"))
 
-    # ------------------------------------------------------------------ the data
-
-    @property
-    def modalities(self) -> list[str]:
-        """Names of the modalities, in the order of set-up."""
-        return [key[len(PREFIX) :] for key in self.registry_[FIELD_REGISTRIES] if key.startswith(PREFIX)]
-
-    def state_of(self, modality: str) -> dict[str, Any]:
-        """Return what the registry knows of a modality."""
-        return self.registry_[FIELD_REGISTRIES][PREFIX + modality][STATE_REGISTRY]
-
-    @property
-    def label_categories(self) -> list[str]:
-        """Names of the known labels; empty if the model was set up without labels."""
-        state = self.registry_[FIELD_REGISTRIES][REGISTRY_KEYS.LABELS_KEY][STATE_REGISTRY]
-        return [str(c) for c in state["categories"]] if state else []
-
-    @property
-    def batch_categories(self) -> list[str]:
-        """Names of the batches; empty without a ``batch_key``."""
-        state = self.registry_[FIELD_REGISTRIES][REGISTRY_KEYS.BATCH_KEY][STATE_REGISTRY]
-        return [str(c) for c in state["categories"]] if state else []
-
-    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, list[str]]:
-        """Return the names of the variables of every modality, as trained on."""
-        return {name: [str(v) for v in self.state_of(name)["column_names"]] for name in self.modalities}
-
-    def check_modality(self, name: str, what: str = "modality") -> str:
-        """Return ``name`` if the model has such a modality, else raise ``ValueError`` listing them."""
-        return check_choice(name, self.modalities, what)
-
-    def iterate(
-        self,
-        mdata: MuData | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        batch_size: int | None = None,
-    ) -> Iterator[dict[str, Any]]:
-        """Yield minibatches on the model's device, in order, the network in evaluation mode without gradients.
-
-        Parameters
-        ----------
-        mdata
-            Data; those the model was trained on by default.
-        indices
-            Positions in ``mdata.obs_names``, or a boolean mask; all cells by default.
-        batch_size
-            Cells per batch.
-        """
-        self._check_if_trained(warn=True)
-        mdata = self._validate_anndata(mdata)
-        dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(positions(mdata, indices))
-        step = batch_size or INFERENCE_BATCH
-        self.module.eval()
-        with torch.no_grad():
-            for start in range(0, len(dataset), step):
-                batch = dataset[np.arange(start, min(start + step, len(dataset)))]
-                yield to_device(batch, self.module.device)
-
-    def with_modality(
-        self, mdata: MuData | None, modality: str, indices: Sequence[int] | NDArray[Any] | None = None
-    ) -> NDArray[np.bool_]:
-        """Return which of the cells were measured in ``modality``, boolean; raise if none was."""
-        mdata = self._validate_anndata(mdata)
-        manager = self.get_anndata_manager(mdata, required=True)
-        here = manager.row_maps()[modality][positions(mdata, indices)] >= 0
-        if not here.any():
-            raise ValueError(f"None of the {len(here)} cells was measured in modality {modality!r}.")
-        return here
+    @abstractmethod
+    def _latent(self, minibatch: MosaicBatch, block: Any, modality: str | None) -> torch.Tensor:
+        """Return a block of one minibatch, ``(B, d)``; NaN where ``modality`` is absent."""
 
     # ------------------------------------------------------------------ summary
 
@@ -213,23 +145,3 @@ class MosaicModel(GateMixin, TrainingMixin, StorageMixin, BaseModelClass):
     def summary(self) -> str:
         """Return what the model is made of, as text."""
         return repr(self)
-
-
-def positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> NDArray[np.int64]:
-    """Return the cells that ``indices`` mean (positions, a boolean mask, or ``None`` for all) as positions."""
-    if indices is None:
-        return np.arange(mdata.n_obs)
-    at = np.asarray(indices)
-    if at.dtype == bool:
-        if at.shape != (mdata.n_obs,):
-            raise ValueError(f"A boolean `indices` needs {mdata.n_obs} entries, found {at.size}.")
-        at = np.flatnonzero(at)
-    elif at.size and at.dtype.kind not in "iu":
-        raise TypeError(f"Expected `indices` to be positions or a boolean mask, found {at.dtype}.")
-    if at.size == 0:
-        raise ValueError("`indices` names no cell.")
-    at = at.astype(np.int64).ravel()
-    outside = at[(at < 0) | (at >= mdata.n_obs)]
-    if outside.size:
-        raise MosaicAlignmentError(f"`indices` must lie in 0..{mdata.n_obs - 1}, found {shorten(outside.tolist())}.")
-    return at

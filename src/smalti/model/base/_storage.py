@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from mudata import read_h5mu
 
 from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, resolve_device
 from smalti._errors import NotFittedError
 from smalti._mudata import no_pull
+from smalti.model.parts import MosaicSizes
 
+from ._host import MosaicHost
 from ._persistence import DATA, read_model, write_model
-from ._sizes import MosaicSizes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mudata import MuData
 
 
-class StorageMixin:
+class StorageMixin(MosaicHost):
     """Models in a folder of weights and plain JSON."""
-
-    sizes_: MosaicSizes
-    config_: dict[str, Any]
-    """Arguments of the constructor that rebuild the model, plain values only."""
 
     def save(
         self,
@@ -109,7 +108,8 @@ class StorageMixin:
         registry = state["registry"]
         if adata is not None:
             cls.setup_mudata(adata, source_registry=registry, **registry[SETUP_ARGS])
-        model = cls(
+        construct: Callable[..., Self] = cls  # subclasses take `sizes` and their own configuration
+        model = construct(
             adata,
             registry=None if adata is not None else registry,
             sizes=MosaicSizes.from_dict(state["sizes"]),

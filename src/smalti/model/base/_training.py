@@ -19,6 +19,7 @@ from smalti._validate import check_positive
 from smalti.nn import GateSchedule
 from smalti.train import (
     AdversarialPlan,
+    EveryEpochs,
     MosaicPlan,
     MosaicSplitter,
     PlanOptions,
@@ -26,6 +27,8 @@ from smalti.train import (
     SeedEpochs,
     WriteCheckpoint,
 )
+
+from ._gates import GateMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +44,7 @@ MAX_CHECKS = 60
 """Validation passes per training; each costs about as much as an epoch of its size."""
 
 
-class TrainingMixin:
+class TrainingMixin(GateMixin):
     """Training with progress bar, early stopping, history, seed, device choice and checkpoints."""
 
     default_batch_size = 256
@@ -129,6 +132,7 @@ class TrainingMixin:
         check_positive(max_epochs, "max_epochs")
         check_every = max(1, max_epochs // MAX_CHECKS)
         callbacks = [SeedEpochs(self.random_state), *options.pop("callbacks", [])]
+        callbacks += [EveryEpochs(every, call) for every, call in self.epoch_calls()]
         if splitter.n_val:
             gated = self.gate_names()
             start = int(GateSchedule().refit * max_epochs) if gated else 0  # before, gates were others
@@ -188,6 +192,14 @@ class TrainingMixin:
     def part_monitors(self, splitter: MosaicSplitter) -> dict[str, tuple[str, ...]]:
         """Return parts of the network (beginnings of weight names) with a best epoch of their own, by monitor."""
         return {}
+
+    def epoch_calls(self) -> list[tuple[int, Callable[[int], None]]]:
+        """Return what to call every so many epochs, with the number of the epoch, before it starts.
+
+        For what looks at all cells, such as pseudo-labels: the network is in evaluation mode then, without gradients,
+        and the random numbers of training are not touched.
+        """
+        return []
 
     def strata(self) -> NDArray[np.int64] | None:
         """Return a code per cell by which validation cells are drawn; by default presence patterns."""

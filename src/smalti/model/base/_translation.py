@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 
 from smalti._validate import check_choice, check_positive
-from smalti.data import INDEX
 
-from ._mosaic_model import positions
+from ._host import positions
+from ._mosaic_model import MosaicModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
-    from ._inputs import MosaicInputs
+    from smalti.data import MosaicBatch
+    from smalti.model.parts import MosaicInputs
 
 Library = str | dict[int, float] | float
 """A word, one number for all cells, or one per position."""
@@ -58,7 +58,7 @@ class Translation:
         return f"Translation({self.source or 'all modalities'} -> {self.target}: {n} cells x {g} features)"
 
 
-class TranslationMixin:
+class TranslationMixin(MosaicModel):
     """``translate`` of every model that decodes."""
 
     def translate(
@@ -119,8 +119,8 @@ class TranslationMixin:
         names = np.asarray(self.get_var_names()[target])
         columns = None if features is None else _columns(names, features, target)
         values = [
-            self._expected(tensors, source, target, library, code, columns).cpu().numpy()
-            for tensors in self.iterate(mdata, cells, batch_size)
+            self._expected(minibatch, source, target, library, code, columns).cpu().numpy()
+            for minibatch in self.iterate(mdata, cells, batch_size)
         ]
         return Translation(
             values=np.concatenate(values),
@@ -133,7 +133,7 @@ class TranslationMixin:
     @abstractmethod
     def _expected(
         self,
-        tensors: dict[str, Any],
+        minibatch: MosaicBatch,
         source: str | None,
         target: str,
         library: Library,
@@ -169,16 +169,18 @@ def read_library(library_size: str | float | ArrayLike, cells: NDArray[np.int64]
 
 def target_log_library(
     inputs: MosaicInputs,
-    tensors: dict[str, Any],
+    minibatch: MosaicBatch,
     source: str | None,
     target: str,
     library: Library,
 ) -> torch.Tensor:
     """Return the log library size to predict for, ``(B,)``."""
-    n, present = len(tensors[REGISTRY_KEYS.BATCH_KEY]), inputs.present(tensors)
+    n, present = len(minibatch["batch"]), inputs.present(minibatch)
     mean = inputs.mean_log_library[inputs.position(target)].expand(n)
     if isinstance(library, dict):
-        return torch.tensor([library[i] for i in tensors[INDEX].tolist()], device=mean.device, dtype=mean.dtype).log()
+        return torch.tensor(
+            [library[i] for i in minibatch["index"].tolist()], device=mean.device, dtype=mean.dtype
+        ).log()
     if not isinstance(library, str):
         return torch.full_like(mean, library).log()
     if library == "mean":
@@ -188,13 +190,13 @@ def target_log_library(
             raise ValueError(
                 f"`library_size='observed'` needs cells that were measured in {target!r}. Use 'source' or 'mean'."
             )
-        return inputs.log_library(tensors, target)
+        return inputs.log_library(minibatch, target)
     if source is not None:
-        return inputs.predicted_log_library(tensors, source, target)
+        return inputs.predicted_log_library(minibatch, source, target)
     total, count = torch.zeros_like(mean), torch.zeros_like(mean)
     for name, here in present.items():
         own = name == target
-        guess = inputs.log_library(tensors, name) if own else inputs.predicted_log_library(tensors, name, target)
+        guess = inputs.log_library(minibatch, name) if own else inputs.predicted_log_library(minibatch, name, target)
         # the target's own total, where it was measured, outweighs any guess
         weight = here * (1e6 if own else 1.0)
         total, count = total + weight * guess, count + weight

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._model import CLUE
-from ._options import CLUEOptions, LossWeights
+from ._options import CLUEOptions, CLUEWeights
 
-__all__ = ["CLUE", "CLUEOptions", "LossWeights"]
+__all__ = ["CLUE", "CLUEOptions", "CLUEWeights"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from scvi import REGISTRY_KEYS
 from scvi.module.base import LossOutput
 
 from smalti.losses import (
@@ -16,88 +16,137 @@ from smalti.losses import (
     masked_average,
     modality_confusion,
     modality_cross_entropy,
-    reconstruction_nll,
-    take_rows,
 )
+from smalti.model.parts import modality_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from ._module import CLUEModule
+    from smalti.model.parts import GatePrice
+    from smalti.nn import Gaussian
+
+    from ._options import CLUEOptions, CLUEWeights
+
+    Reconstruct = Callable[[str, Tensor, Tensor], Tensor]
+    """Modality, full latents ``(B, K d)`` and cells ``(B,)`` bool to the loss per cell, mean over features."""
+
+
+class Profiles(NamedTuple):
+    """What the discriminator says of the profiles of a minibatch, one row per cell and modality."""
+
+    logits: Tensor
+    """``(N, M)``."""
+    modality: Tensor
+    """``(N,)`` true codes."""
+    weight: Tensor | None
+    """``(N,)``; low for populations without a counterpart in another modality."""
+
+
+@dataclass(frozen=True)
+class CLUEOutputs:
+    """What the network says of one minibatch; all the objective looks at besides reconstructions."""
+
+    present: dict[str, Tensor]
+    """``(B,)`` bool by modality."""
+    latents: dict[str, Gaussian]
+    """Posterior of all blocks side by side, ``(B, K d)``, by source."""
+    aligned: dict[str, Tensor]
+    """``(B, n_align)`` unit vectors by modality; empty without the contrastive term."""
+    samples: dict[str, Tensor]
+    """One sample of each posterior."""
+    fused: Tensor
+    """The samples of a cell's modalities, fused."""
+    n_features: dict[str, int]
+    matched: tuple[tuple[str, str], ...]
+    """Pairs of modalities with training cells in common."""
+    log_inverse_temperature: Tensor
+    labelled: dict[str, tuple[Tensor, Tensor]] | None
+    """Logits and labels of labelled profiles by modality; ``None`` without a label head."""
+    judged: Profiles | None
+    """``None`` without a modality game."""
+    gates: GatePrice | None
 
 
 def clue_loss(
-    module: CLUEModule,
-    tensors: dict[str, Any],
-    inferred: dict[str, Any],
-    generated: dict[str, Any],
-    kl_weight: float | Tensor,
+    weights: CLUEWeights,
+    options: CLUEOptions,
+    outputs: CLUEOutputs,
+    reconstruct: Reconstruct,
+    *,
+    kl_weight: float | Tensor = 1.0,
+    label_smoothing: float = 0.0,
 ) -> LossOutput:
     """Compute every term of the objective on one minibatch (spec of terms: Tu et al. 2022 and its release).
 
     Reconstructions are means over cells and features, the divergence is divided by the number of features, so that
     wide and narrow modalities weigh the same. The cross and agreement terms use only cells with at least two
     modalities: for others they would be a copy of the self term, or zero.
+
+    Parameters
+    ----------
+    weights, options
+        Of the model.
+    outputs
+        What the network says.
+    reconstruct
+        Loss per cell of decoding a modality from any latent.
+    kl_weight
+        Share of the divergence that counts at this step, in [0, 1].
+    label_smoothing
+        Of the contrastive term.
     """
-    weights, present = module.weights, inferred["present"]
+    present = outputs.present
     n_present = torch.stack(list(present.values())).sum(dim=0)
     paired = n_present >= 2
-    share = module.inputs.modality_weights(weights.modality)
+    share = modality_weights(weights.modality, list(outputs.n_features))
     parts: dict[str, Tensor] = {}
     rec_per_cell: dict[str, Tensor] = {}
-    zero = module.log_inverse_temperature.new_zeros(())
+    zero = outputs.log_inverse_temperature.new_zeros(())
     kl_per_cell = torch.zeros_like(n_present, dtype=zero.dtype)
     data, kl, joint, cross = zero, zero, zero, zero
     for name, here in present.items():
-        features = module.sample_features(name, tensors)
-        target = module.target(tensors, name, features)
-        terms = _Reconstruction(module, tensors, name, features, target)
-        n_features = module.sizes.modalities[name].n_features
-        own = terms(generated["samples"][name], here) if weights.data > 0 else torch.zeros_like(kl_per_cell)
-        divergence = kl_standard_normal(*inferred["latents"][name]) * here
+        n_features = outputs.n_features[name]
+        own = reconstruct(name, outputs.samples[name], here) if weights.data > 0 else torch.zeros_like(kl_per_cell)
+        divergence = kl_standard_normal(*outputs.latents[name]) * here
         data = data + share[name] * masked_average(own, here)
         kl = kl + share[name] * masked_average(divergence, here) / n_features
         rec_per_cell[name] = own.detach() * n_features
         kl_per_cell = kl_per_cell + divergence.detach()
         if weights.joint > 0:
-            joint = joint + masked_average(terms(generated["fused"], here & paired), here & paired)
+            joint = joint + masked_average(reconstruct(name, outputs.fused, here & paired), here & paired)
         if weights.cross > 0:
             for source, other in present.items():
                 if source != name:
-                    cross = cross + masked_average(terms(generated["samples"][source], here & other), here & other)
+                    both = here & other
+                    cross = cross + masked_average(reconstruct(name, outputs.samples[source], both), both)
         parts[f"nll_{name}"] = masked_average(own, here)
     parts["data"], parts["kl"], parts["joint"], parts["cross"] = data, kl, joint, cross
     if weights.agreement > 0:
         parts["agreement"] = sum(
             (
-                agreement(
-                    generated["samples"][name],
-                    generated["fused"],
-                    here & paired,
-                    cosine=module.options.normalize_latent,
-                )
+                agreement(outputs.samples[name], outputs.fused, here & paired, cosine=options.normalize_latent)
                 for name, here in present.items()
             ),
             zero,
         )
-    if module.aligners is not None:
-        parts["contrastive"] = _contrastive(module, inferred)
-    if module.label_head is not None:
-        parts["label"] = _label(module, tensors, inferred)
+    if outputs.aligned:
+        parts["contrastive"] = _contrastive(outputs, options, label_smoothing)
+    if outputs.labelled is not None:
+        parts["label"] = _label(outputs.labelled, zero)
     total = zero
     for term, value in parts.items():
         if not term.startswith("nll_"):
             scale = weights.data * kl_weight * weights.kl if term == "kl" else getattr(weights, term)
             total = total + scale * value
     monitor = total.detach()
-    if module.discriminator is not None:
-        z, codes, cells = module.adversary_input(inferred)
-        balance = module.inputs.balance(tensors, codes, cells)
-        if module.options.adversary == "uniform":
-            parts["adversarial"] = modality_confusion(module.discriminator(z), balance)
-        else:
-            parts["adversarial"] = -modality_cross_entropy(module.discriminator(z), codes, balance)
+    if outputs.judged is not None:
+        parts["adversarial"] = encoder_game(outputs.judged, options)
         total = total + weights.adversarial * parts["adversarial"]
+    if outputs.gates is not None:
+        total = total + outputs.gates.total
+        parts |= outputs.gates.terms()
     return LossOutput(
         loss=total,
         reconstruction_loss=rec_per_cell,
@@ -106,45 +155,34 @@ def clue_loss(
     )
 
 
-class _Reconstruction:
-    """Loss per cell of decoding one modality from any latent; zero where a cell is not asked for."""
-
-    def __init__(
-        self, module: CLUEModule, tensors: dict[str, Any], name: str, features: Tensor | None, target: Any
-    ) -> None:
-        self.module, self.tensors, self.name, self.features, self.target = module, tensors, name, features, target
-
-    def __call__(self, z: Tensor, rows: Tensor) -> Tensor:
-        heads, scale, mask = self.module.decode(z, self.name, self.tensors, rows, self.features)
-        nll = reconstruction_nll(self.module.families[self.name], take_rows(self.target, rows), heads, scale, mask)
-        out = nll.new_zeros(rows.shape[0])
-        out[rows] = nll
-        return out
+def encoder_game(judged: Profiles, options: CLUEOptions) -> Tensor:
+    """Return the encoders' side of the modality game: to be taken for any modality, or for another one."""
+    if options.adversary == "uniform":
+        return modality_confusion(judged.logits, judged.weight)
+    return -modality_cross_entropy(judged.logits, judged.modality, judged.weight)
 
 
-def _contrastive(module: CLUEModule, inferred: dict[str, Any]) -> Tensor:
-    """Mean over pairs of modalities that are both in the batch."""
-    aligned, present = inferred["aligned"], inferred["present"]
-    names, log_scale = list(aligned), module.log_inverse_temperature
-    smoothing = module.options.label_smoothing if module.training else 0.0
-    losses = []
+def discriminator_loss(judged: Profiles) -> Tensor:
+    """Return the discriminator's side: to tell modalities apart."""
+    return modality_cross_entropy(judged.logits, judged.modality, judged.weight)
+
+
+def _contrastive(outputs: CLUEOutputs, options: CLUEOptions, smoothing: float) -> Tensor:
+    """Mean over pairs of modalities that are both in the minibatch."""
+    aligned, present, log_scale = outputs.aligned, outputs.present, outputs.log_inverse_temperature
+    names, losses = list(aligned), []
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
-            if module.sizes.has_pairs(a, b):
+            if (a, b) in outputs.matched or (b, a) in outputs.matched:
                 both = present[a] & present[b]
-                in_a, in_b = (both, both) if module.options.negatives == "paired" else (present[a], present[b])
+                in_a, in_b = (both, both) if options.negatives == "paired" else (present[a], present[b])
                 losses.append(info_nce(aligned[a], aligned[b], in_a, in_b, log_scale, smoothing))
-    return torch.stack(losses).mean() if losses else 0.0 * module.log_inverse_temperature
+    return torch.stack(losses).mean() if losses else 0.0 * log_scale
 
 
-def _label(module: CLUEModule, tensors: dict[str, Any], inferred: dict[str, Any]) -> Tensor:
+def _label(labelled: dict[str, tuple[Tensor, Tensor]], zero: Tensor) -> Tensor:
     """Cross-entropy of the label head on every labelled profile."""
-    labels, labelled = tensors[REGISTRY_KEYS.LABELS_KEY].ravel(), module.labelled(tensors)
-    total = module.log_inverse_temperature.new_zeros(())
-    if module.label_head is None:
-        return total
-    for name, here in inferred["present"].items():
-        rows = here & labelled
-        logits = module.label_head(module.noisy(inferred["latents"][name].mean[rows]))
-        total = total + F.cross_entropy(logits, labels[rows], reduction="sum") / rows.sum().clamp(min=1)
+    total = zero
+    for logits, labels in labelled.values():
+        total = total + F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
     return total

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from smalti._validate import check_choice, check_in_range, check_positive
+from smalti.model.base import Options
 
 if TYPE_CHECKING:
     from smalti.nn import Activation, Fusion, MeanLink, Norm
@@ -15,7 +16,7 @@ Preset = Literal["default", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossWeights:
+class CLUEWeights(Options):
     """Weights of the loss terms. Each term is a mean over cells, and reconstructions over features as well."""
 
     data: float = 1.0
@@ -46,7 +47,7 @@ class LossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CLUEOptions:
+class CLUEOptions(Options):
     """Architecture of CLUE beyond the few arguments of its constructor."""
 
     n_latent: int = 20
@@ -116,10 +117,6 @@ class CLUEOptions:
                     "`n_features_per_step=None`, or `mean_link='log'`."
                 )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options as a plain dictionary."""
-        return asdict(self)
-
 
 PAPER_OPTIONS = CLUEOptions(
     n_latent=50,
@@ -137,24 +134,10 @@ PAPER_OPTIONS = CLUEOptions(
     adversary="cross_entropy",
     n_components=100,
 )
-PAPER_WEIGHTS = LossWeights(joint=0.02, cross=0.02, agreement=0.02, contrastive=0.0, adversarial=0.02, label=0.02)
+PAPER_WEIGHTS = CLUEWeights(joint=0.02, cross=0.02, agreement=0.02, contrastive=0.0, adversarial=0.02, label=0.02)
 """Release defaults :cite:p:`Tu2022`. The library size is the observed one here too: a learned one can reach zero."""
 
-
-def resolve_options(
-    preset: Preset,
-    options: CLUEOptions | dict[str, Any] | None,
-    weights: LossWeights | dict[str, Any] | None,
-    **changes: Any,
-) -> tuple[CLUEOptions, LossWeights]:
-    """Combine a preset, explicit objects and the constructor's own arguments (those that are not ``None`` win)."""
-    check_choice(preset, ("default", "paper"), "preset")
-    paper = preset == "paper"
-    if isinstance(options, dict):
-        options = CLUEOptions(**options)
-    if isinstance(weights, dict):
-        weights = LossWeights(**weights)
-    options = options or (PAPER_OPTIONS if paper else CLUEOptions())
-    weights = weights or (PAPER_WEIGHTS if paper else LossWeights())
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(options, **given), weights
+PRESETS: dict[Preset, tuple[CLUEOptions, CLUEWeights]] = {
+    "default": (CLUEOptions(), CLUEWeights()),
+    "paper": (PAPER_OPTIONS, PAPER_WEIGHTS),
+}

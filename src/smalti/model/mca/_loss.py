@@ -2,79 +2,107 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from scvi.module.base import LossOutput
 
-from smalti.losses import channel_contrast, gather_rows, make_target, masked_average, reconstruction_nll, take_rows
+from smalti.losses import channel_contrast
+from smalti.model.parts import modality_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from ._module import MCAModule
+    from smalti.model.parts import GatePrice
+
+    from ._options import MCAOptions, MCAWeights
+
+    Reconstruct = Callable[[str, Tensor, Tensor], Tensor]
+    """Modality, embeddings ``(B, d)`` and cells ``(B,)`` bool to the loss of these cells, mean over features."""
 
 
-def mca_loss(module: MCAModule, tensors: dict[str, Any], inferred: dict[str, Any]) -> LossOutput:
+@dataclass(frozen=True)
+class MCAOutputs:
+    """What the network says of one minibatch; in distributed training embeddings are those of all processes."""
+
+    unimodal: Tensor
+    """``(B, M, d)``."""
+    fused: Tensor
+    """``(B, C, d)``, the root channel first."""
+    present: dict[str, Tensor]
+    """``(B,)`` bool by modality: what the network looked at."""
+    measured: dict[str, Tensor]
+    """``(B,)`` bool by modality of this process: what can be compared with."""
+    partial: Tensor | None
+    """``(B, d)`` root channel over a part of what each cell has; ``None`` without decoders."""
+    channels: tuple[tuple[int, ...], ...]
+    log_inverse_temperature: Tensor
+    gates: GatePrice | None
+
+
+def mca_loss(
+    weights: MCAWeights,
+    options: MCAOptions,
+    outputs: MCAOutputs,
+    reconstruct: Reconstruct | None,
+    *,
+    rows: dict[str, float],
+) -> LossOutput:
     """Compute every term of the objective on one minibatch.
 
-    In distributed training the contrastive rows see the embeddings of all processes; validation batches are the same
-    in every process and stay apart.
+    Parameters
+    ----------
+    weights, options
+        Of the model.
+    outputs
+        What the network says.
+    reconstruct
+        Loss of decoding a modality; ``None`` without decoders.
+    rows
+        Weights of the contrastive rows of the variant.
     """
-    weights, rows = module.weights, module.weights.rows(module.variant)
-    unimodal, fused, present = inferred["unimodal"], inferred["fused"], inferred["present"]
-    n = present.shape[0]
-    if module.training:
-        unimodal, fused, present = gather_rows(unimodal), gather_rows(fused), gather_rows(present)
-    with torch.autocast(unimodal.device.type, enabled=False):  # logits of half precision cannot tell neighbours apart
+    n = len(next(iter(outputs.measured.values())))
+    present = torch.stack(list(outputs.present.values()), dim=1)
+    with torch.autocast(outputs.unimodal.device.type, enabled=False):  # half precision cannot tell neighbours apart
         parts = channel_contrast(
-            unimodal.float(),
-            fused.float(),
+            outputs.unimodal.float(),
+            outputs.fused.float(),
             present,
-            module.channels,
-            module.log_inverse_temperature,
+            outputs.channels,
+            outputs.log_inverse_temperature,
             rows=tuple(rows),
-            complete=module.options.complete_channels,
-            negatives=module.options.negatives,
+            complete=options.complete_channels,
+            negatives=options.negatives,
         )
-    total = 0.0 * module.log_inverse_temperature + sum(rows[name] * value for name, value in parts.items())
-    if module.decoders is not None:
-        parts |= _reconstruction(module, tensors, inferred)
+    total = 0.0 * outputs.log_inverse_temperature + sum(rows[name] * value for name, value in parts.items())
+    if reconstruct is not None and outputs.partial is not None:
+        parts |= _reconstruction(weights, outputs, outputs.partial, reconstruct)
         total = total + weights.reconstruction * parts["reconstruction"]
+    monitor = total.detach()
+    if outputs.gates is not None:
+        total = total + outputs.gates.total
+        parts |= outputs.gates.terms()
     return LossOutput(
         loss=total,
         reconstruction_loss=total.new_zeros(n),
         kl_local=total.new_zeros(n),
         n_obs_minibatch=n,
-        extra_metrics={**{key: value.detach() for key, value in parts.items()}, "monitor": total.detach()},
+        extra_metrics={**{key: value.detach() for key, value in parts.items()}, "monitor": monitor},
     )
 
 
-def _reconstruction(module: MCAModule, tensors: dict[str, Any], inferred: dict[str, Any]) -> dict[str, Tensor]:
+def _reconstruction(
+    weights: MCAWeights, outputs: MCAOutputs, partial: Tensor, reconstruct: Reconstruct
+) -> dict[str, Tensor]:
     """Decode every measured modality from the root channel over a part of what the cell has: mean over features."""
-    share = module.inputs.modality_weights(module.weights.modality)
+    share = modality_weights(weights.modality, list(outputs.present))
     parts: dict[str, Tensor] = {}
-    total = module.log_inverse_temperature.new_zeros(())
-    for name, here in module.inputs.present(tensors).items():
-        n_features = module.sizes.modalities[name].n_features
-        features = sample_features(module, name)
-        target = take_rows(make_target(module.inputs.values(tensors, name), features, n_features), here)
-        log_library = module.inputs.log_library(tensors, name)[here] if module.inputs.uses_library(name) else None
-        codes = module.inputs.batch(tensors)[here]
-        heads, scale = module.decode(inferred["partial"][here], name, codes, log_library, features)
-        mask = module.inputs.feature_mask(name, codes, features)
-        nll = reconstruction_nll(module.families[name], target, heads, scale, mask)
-        parts[f"nll_{name}"] = masked_average(nll, torch.ones_like(nll, dtype=torch.bool))
+    total = outputs.log_inverse_temperature.new_zeros(())
+    for name, here in outputs.measured.items():
+        nll = reconstruct(name, partial, here)
+        parts[f"nll_{name}"] = nll.sum() / max(len(nll), 1)
         total = total + share[name] * parts[f"nll_{name}"]
     return {**parts, "reconstruction": total}
-
-
-def sample_features(module: MCAModule, name: str) -> Tensor | None:
-    """Draw the features that this step decodes: at random in training, evenly spaced in validation."""
-    size, wanted = module.sizes.modalities[name].n_features, module.options.n_features_per_step
-    if wanted is None or size <= wanted:
-        return None
-    device = module.log_inverse_temperature.device
-    if not module.training:
-        return torch.linspace(0, size - 1, wanted, device=device).long()
-    return torch.randperm(size, device=device)[:wanted]

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from smalti._validate import check_choice, shorten
-from smalti.model.base import (
-    FittedInputs,
-    MosaicModel,
-    MosaicSizes,
-    RetrievalMixin,
-    TranslationMixin,
-    check_memory,
-    target_log_library,
-    warm_start,
-)
+from smalti._validate import check_choice, check_keys, shorten
+from smalti.model.base import TranslationMixin, resolve_options, target_log_library
+from smalti.model.parts import MosaicSizes, warm_start
 
+from ._memory import check_memory
 from ._module import MCAModule
-from ._options import resolve_options
+from ._options import MCAOptions, MCAWeights
+from ._retrieval import RetrievalMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,17 +23,18 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from smalti.data import MosaicBatch
     from smalti.model.base import Library
     from smalti.nn import TokenKind
     from smalti.train import MosaicSplitter
 
-    from ._options import MCAOptions, MCAWeights, Variant
+    from ._options import Variant
 
 Channel = Literal["root", "observed"] | str | Collection[str]
 """The channel of all modalities; the one of what each cell has; or one given by its modalities."""
 
 
-class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
+class MCA(RetrievalMixin, TranslationMixin):
     r"""Fusion embeddings that survive missing modalities, by modal channel attention :cite:p:`Bjorgaard2024`.
 
     A transformer reads each modality :math:`m` of a cell by itself, which gives a *unimodal* embedding :math:`u_m` that
@@ -84,6 +78,12 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
 
     Notes
     -----
+    Blocks of :meth:`get_latent_representation` are channels, ``(n, n_latent)``, of unit length by default. ``"root"``
+    (the default): the channel of all modalities. ``"observed"``: the channel of exactly those that the cell has, the
+    unimodal embedding if that is one, and the root if there is no such channel. Names: the channel of these modalities;
+    one name is the unimodal embedding. Cells that have none of them get NaN. With ``modality`` the channel reads that
+    one alone; the modality's own embedding is that of :meth:`get_unimodal_embeddings`.
+
     Different from the authors' code: embeddings have unit length in training, too; cells without a modality are no
     negatives in its terms; rows of terms weigh the same; the root channel is the full set by definition; attention is
     computed per modality and presence pattern instead of with one masked matrix of all tokens; blocks are pre-norm; a
@@ -99,7 +99,8 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
     (1600, 128)
     """
 
-    _module_cls = MCAModule
+    module: MCAModule
+    blocks = ("root", "observed")
     default_batch_size = 128
     default_steps = 1500
 
@@ -122,32 +123,31 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
     ) -> None:
         super().__init__(adata, registry)
         self.variant, self.random_state = check_choice(variant, ("mca", "mma"), "variant"), random_state
-        given: dict[str, Any] = {
-            "n_latent": n_latent,
-            "n_layers": n_layers,
-            "n_heads": n_heads,
-            "dropout_rate": dropout_rate,
-        }
-        given |= {"tokens": tokens, "n_components": n_components}
-        self.options, self.weights = resolve_options(options, weights, self.modalities, **given)
+        self.options = resolve_options(
+            MCAOptions(),
+            options,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            dropout_rate=dropout_rate,
+            tokens=tokens,
+            n_components=n_components,
+        )
+        self.weights = resolve_options(MCAWeights(), weights)
+        if isinstance(self.options.tokens, dict):
+            check_keys(self.options.tokens, self.modalities, "`options.tokens`")
+        check_keys(self.weights.modality, self.modalities, "`weights.modality`")
         self.config_ = {
             "variant": variant,
             "options": self.options.to_dict(),
-            "weights": asdict(self.weights),
+            "weights": self.weights.to_dict(),
             "random_state": random_state,
         }
-        fitted = None
-        if sizes is None:
-            if self.adata is None:
-                raise ValueError("A model without data needs `sizes`: use `MCA.load`.")
-            fitted = FittedInputs(self.adata_manager, n_components=self.options.n_components, random_state=random_state)
-            sizes = fitted.sizes(n_labels=len(self.label_categories))
-        self.sizes_ = sizes
-        with torch.random.fork_rng():
-            torch.manual_seed(random_state)
-            self.module = MCAModule(sizes, variant, self.options, self.weights)
-        if fitted is not None:
-            self.module.initialise(fitted.load_into(self.module.inputs))
+        self._build(
+            lambda found: MCAModule(found, variant, self.options, self.weights),
+            sizes,
+            n_components=self.options.n_components,
+        )
         counts = ", ".join(f"{name} {self.module.tokens[name].n_tokens}" for name in self.modalities)
         self._model_summary_string = (
             f"{variant}, embedding {self.options.n_latent}, channels {len(self.module.channels)}, tokens {counts}"
@@ -162,12 +162,10 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
 
     def _check_trainable(self) -> None:
         super()._check_trainable()
-        paired = {name for pair in self.sizes_.pairs for name in pair}
-        alone = [name for name in self.modalities if name not in paired]
-        if self.weights.unimodal_unimodal > 0 and alone:
+        if self.weights.unimodal_unimodal > 0 and self.sizes_.alone:
             raise ValueError(
-                f"Modalities are matched by cells that have two, but no cell of {shorten(alone)} has another one. "
-                "Leave these modalities out, use a model for unpaired data, or switch the term off: "
+                f"Modalities are matched by cells that have two, but no cell of {shorten(self.sizes_.alone)} has "
+                "another one. Leave these modalities out, use a model for unpaired data, or switch the term off: "
                 "`MCA(mdata, weights=MCAWeights(unimodal_unimodal=0))`; they then stay unmatched."
             )
 
@@ -180,55 +178,12 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
             batch_size=splitter.batch_size,
         )
         if not self.is_trained_ and self.module.skips is not None:
-            warm_start(self, splitter.train_idx, self.module.inputs, self.module.skips)
+            warm_start(self.module.inputs, self.module.skips, self.cell_components().of(splitter.train_idx))
 
     # ---------------------------------------------------------------- embeddings
 
-    def get_latent_representation(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: str | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        channel: Channel = "root",
-        batch_size: int | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the fusion embedding of every cell, in the order of ``mdata.obs_names``.
-
-        Parameters
-        ----------
-        mdata
-            Data, those of training by default. It may lack modalities.
-        modality
-            Let the channel read this modality alone; cells without it get NaN. By default it reads all that it can. The
-            modality's own embedding is that of :meth:`get_unimodal_embeddings`.
-        indices
-            Positions or a boolean mask; all cells by default.
-        channel
-            ``"root"``: the channel of all modalities. ``"observed"``: the channel of exactly those that the cell has,
-            the unimodal embedding if that is one, and the root if there is no such channel. Names: the channel of these
-            modalities; one name is the unimodal embedding. Cells that have none of them get NaN.
-        batch_size
-            Cells per batch.
-
-        Returns
-        -------
-        ``(n, n_latent)``, of unit length by default; compare by cosine.
-
-        Raises
-        ------
-        ValueError
-            If a modality or channel does not exist, the channel does not read ``modality``, or no cell has it.
-        """
-        if modality is not None:
-            self.check_modality(modality)
-            self.with_modality(mdata, modality, indices)
-        names = self._check_channel(channel, modality)
-        parts = [
-            self.module.embed(tensors, names, modality).cpu().numpy()
-            for tensors in self.iterate(mdata, indices, batch_size)
-        ]
-        return np.concatenate(parts)
+    def _latent(self, minibatch: MosaicBatch, block: Channel, modality: str | None) -> torch.Tensor:
+        return self.module.embed(minibatch, block, modality)
 
     def get_unimodal_embeddings(
         self,
@@ -247,19 +202,20 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
             As in :meth:`get_latent_representation`.
         """
         parts: list[NDArray[np.float32]] = []
-        for tensors in self.iterate(mdata, indices, batch_size):
-            streams, where = self.module.encode(tensors)
-            found = self.module.place(self.module.transformer.pooled(streams, where))
+        for minibatch in self.iterate(mdata, indices, batch_size):
+            streams, where = self.module.encode(minibatch)
+            found = self.module.normalise(self.module.transformer.pooled(streams, where))
             parts.append(torch.where(where[:, :, None], found, torch.nan).cpu().numpy())
         return dict(zip(self.modalities, np.concatenate(parts).transpose(1, 0, 2), strict=True))
 
-    def _check_channel(self, channel: Channel, modality: str | None) -> tuple[str, ...] | str:
+    def _check_block(self, block: Channel | None, modality: str | None) -> Any:
         """Return one of the two words, or the modalities of a channel that exists and reads ``modality``."""
-        if isinstance(channel, str) and channel in ("root", "observed"):
+        channel = self.blocks[0] if block is None else block
+        if isinstance(channel, str) and channel in self.blocks:
             return channel
         names = (channel,) if isinstance(channel, str) else tuple(channel)
         for name in names:
-            check_choice(name, ("root", "observed", *self.modalities), "channel")
+            check_choice(name, (*self.blocks, *self.modalities), "block")
         if len(set(names)) != 1 and self.module.channel(names) is None:
             sizes = sorted({len(c) for c in self.module.channels})
             raise ValueError(
@@ -267,14 +223,14 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
                 "modalities. Use 'root', or a model with other `cardinalities`."
             )
         if modality is not None and modality not in names:
-            raise ValueError(f"The channel of {shorten(names)} does not read {modality!r}. Use `channel='root'`.")
+            raise ValueError(f"The channel of {shorten(names)} does not read {modality!r}. Use `block='root'`.")
         return names
 
     # --------------------------------------------------------------- translation
 
     def _expected(
         self,
-        tensors: dict[str, Any],
+        minibatch: MosaicBatch,
         source: str | None,
         target: str,
         library: Library,
@@ -282,17 +238,16 @@ class MCA(RetrievalMixin, TranslationMixin, MosaicModel):
         features: NDArray[np.int64] | None,
     ) -> torch.Tensor:
         module = self.module
-        if module.decoders is None:
+        if module.decoding is None:
             raise ValueError(
                 "The model has no decoders, so it cannot translate. Train one with a reconstruction term: "
                 "`MCA(mdata, weights=MCAWeights(reconstruction=0.1))`."
             )
-        z = module.embed(tensors, "root", source)
-        own = module.inputs.batch(tensors)
+        z = module.decoded_from(module.embed(minibatch, "root", source))
+        own = module.inputs.batch(minibatch)
         codes = own if batch is None else torch.full_like(own, batch)
         at = None if features is None else torch.from_numpy(features).to(own.device)
         log_library = None
         if module.inputs.uses_library(target):
-            log_library = target_log_library(module.inputs, tensors, source, target, library)
-        heads, scale = module.decode(z, target, codes, log_library, at)
-        return module.families[target].mean(heads, scale.expand(heads.shape[1:]))
+            log_library = target_log_library(module.inputs, minibatch, source, target, library)
+        return module.decoding.expected(z, target, codes, log_library, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,20 +11,21 @@ import torch.nn.functional as F
 from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
-from smalti.data import COUNT_LIKELIHOODS, INDEX
-from smalti.losses import FAMILIES
-from smalti.model.base import MosaicInputs, MosaicModule
-from smalti.nn import ByModality, ChannelTransformer, Decoder, LinearSkip, LogNormalised, SparseRows, make_tokens
+from smalti.data import COUNT_LIKELIHOODS
+from smalti.losses import FAMILIES, gather_rows
+from smalti.model.parts import Decoding, MosaicModule
+from smalti.nn import ByModality, ChannelTransformer, Decoder, LogNormalised, SparseRows, WarmEncoder, make_tokens
 
-from ._loss import mca_loss
+from ._loss import MCAOutputs, mca_loss
 from ._options import make_channels
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from torch import Tensor
 
-    from smalti.model.base import MosaicSizes
+    from smalti.data import MosaicBatch
+    from smalti.model.parts import MosaicSizes, Step
     from smalti.nn import Stream
 
     from ._options import MCAOptions, MCAWeights, Variant
@@ -46,11 +48,9 @@ class MCAModule(MosaicModule):
     """
 
     def __init__(self, sizes: MosaicSizes, variant: Variant, options: MCAOptions, weights: MCAWeights) -> None:
-        super().__init__()
-        self.sizes, self.variant, self.options, self.weights = sizes, variant, options, weights
-        self.names = list(sizes.modalities)
+        super().__init__(sizes)
+        self.variant, self.options, self.weights = variant, options, weights
         self.channels = make_channels(len(self.names), variant, options.cardinalities)
-        self.inputs = MosaicInputs(sizes)
         layers = {name: self.inputs.layers[name] for name in self.names}
         widths = {name: self.inputs.width(name) for name in self.names}
         for name, size in sizes.modalities.items():
@@ -63,9 +63,11 @@ class MCAModule(MosaicModule):
                 for name in self.names
             }
         )
-        self.skips: ByModality[LinearSkip] | None = None
+        self.skips: ByModality[WarmEncoder] | None = None
         if options.skip:
-            self.skips = ByModality({name: LinearSkip(widths[name], options.n_latent) for name in self.names})
+            self.skips = ByModality(
+                {name: WarmEncoder(widths[name], options.n_latent, n_hidden=None, sparse=True) for name in self.names}
+            )
         self.input_dropout = nn.Dropout(options.input_dropout)
         self.transformer = ChannelTransformer(
             len(self.names),
@@ -78,49 +80,34 @@ class MCAModule(MosaicModule):
             wiring=options.wiring,
             readout_dropout=options.readout_dropout,
         )
-        self.families = {name: FAMILIES[size.likelihood] for name, size in sizes.modalities.items()}
-        self.decoders: ByModality[Decoder] | None = None
         if weights.reconstruction > 0:
-            self.decoders = ByModality({name: self._decoder(name) for name in self.names})
+            decoders = {name: self._decoder(name) for name in self.names}
+            self.decoding = Decoding(sizes, decoders, n_features_per_step=options.n_features_per_step)
         trained = bool(weights.rows(variant))
         self.log_inverse_temperature = nn.Parameter(torch.tensor(INITIAL_LOG_SCALE), requires_grad=trained)
 
     def _decoder(self, name: str) -> Decoder:
-        decoder = Decoder(
+        size = self.sizes.modalities[name]
+        return Decoder(
             self.options.n_latent,
-            self.sizes.modalities[name].n_features,
-            n_heads=self.families[name].n_heads,
-            n_cov=self.inputs.n_cov,
+            size.n_features,
+            n_heads=FAMILIES[size.likelihood].n_heads,
+            n_cov=self.sizes.n_cov,
             n_hidden=self.options.n_hidden,
             dropout_rate=self.options.dropout_rate,
         )
-        decoder.log_scale.requires_grad_(self.families[name].uses_scale)
-        return decoder
-
-    @torch.no_grad()
-    def initialise(self, rates: dict[str, Tensor]) -> None:
-        """Start decoders at the mean of every feature, ``(G,)`` by modality (share of the library for counts)."""
-        for name, rate in rates.items():
-            if self.decoders is not None:
-                self.decoders[name].bias.copy_(self.families[name].initial_head(rate))
 
     def channel(self, names: Collection[str]) -> int | None:
         """Return the number of the channel over the modalities ``names``, or ``None`` if there is none."""
         wanted = tuple(sorted(self.names.index(name) for name in set(names)))
         return self.channels.index(wanted) if wanted in self.channels else None
 
-    def _get_inference_input(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        return {"tensors": tensors}
-
-    def _get_generative_input(self, tensors: dict[str, Any], inference_outputs: dict[str, Any]) -> dict[str, Any]:
-        return {"inferred": inference_outputs}
-
-    def encode(self, tensors: dict[str, Any], keep: Tensor | None = None) -> tuple[list[Stream | None], Tensor]:
+    def encode(self, minibatch: MosaicBatch, keep: Tensor | None = None) -> tuple[list[Stream | None], Tensor]:
         """Run the tokens of every modality of the batch for the cells that have it.
 
         Parameters
         ----------
-        tensors
+        minibatch
             The minibatch.
         keep
             ``(B, M)`` bool, modalities to look at; all by default.
@@ -130,99 +117,95 @@ class MCAModule(MosaicModule):
         A stream per modality, ``None`` for those that the data do not have, and the cells of each, ``(B, M)`` bool.
         """
         streams: list[Stream | None] = [None] * len(self.names)
-        present, where = self.inputs.present(tensors), self.presence(tensors)
+        present, where = self.inputs.present(minibatch), self.measured(minibatch)
         there, where = where, where if keep is None else where & keep
         for i, name in enumerate(self.names):
             if name not in present:
                 continue
-            x = self.inputs.encode(tensors, name, present[name])
+            x = self.inputs.encode(minibatch, name, present[name])
             if isinstance(x, SparseRows):
                 x = x.map_values(self.input_dropout(x.values))
             else:
                 x = self.input_dropout(x)
             skip = None if self.skips is None else self.skips[name](x)
-            parts = [self.tokens[name](x), self._token_mask(tensors, name, present[name]), skip]
+            parts = [self.tokens[name](x), self._token_mask(minibatch, name, present[name]), skip]
             if keep is not None:
                 parts = [None if part is None else part[where[there[:, i], i]] for part in parts]
             streams[i] = self.transformer.encode(i, *parts)
         return streams, where
 
-    def presence(self, tensors: dict[str, Any]) -> Tensor:
+    def measured(self, minibatch: MosaicBatch) -> Tensor:
         """Return ``(B, M)`` bool, false for modalities that the data do not have."""
-        present = self.inputs.present(tensors)
+        present = self.inputs.present(minibatch)
         nobody = torch.zeros_like(next(iter(present.values())))
         return torch.stack([present.get(name, nobody) for name in self.names], dim=1)
 
-    def _token_mask(self, tensors: dict[str, Any], name: str, here: Tensor) -> Tensor | None:
+    def _token_mask(self, minibatch: MosaicBatch, name: str, here: Tensor) -> Tensor | None:
         """Return which tokens have a measured feature; components of fixed transforms know the mask themselves."""
         if self.sizes.modalities[name].input_kind not in ("counts", "scaled"):
             return None
-        measured = self.inputs.feature_mask(name, self.inputs.batch(tensors)[here], None)
+        measured = self.inputs.feature_mask(name, self.inputs.batch(minibatch)[here], None)
         return None if measured is None else self.tokens[name].token_mask(measured)
 
     @auto_move_data
-    def inference(self, tensors: dict[str, Any]) -> dict[str, Any]:
+    def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Embed every modality and every channel.
 
         Returns
         -------
-        ``unimodal``: ``(B, M, d)``; ``fused``: ``(B, C, d)``, the root first; ``present``: ``(B, M)`` bool;
-        ``partial``, with decoders: root channel over a random part of what each cell has, ``(B, d)``. Rows of what is
-        absent are zero.
+        ``unimodal``: ``(B, M, d)``; ``fused``: ``(B, C, d)``, the root first; ``present``: name to ``(B,)`` bool, what
+        the model looked at; ``partial``: root channel over a random part of what each cell has, ``(B, d)``, ``None``
+        without decoders. Rows of what is absent are zero.
         """
         keep, rate = None, self.options.modality_dropout
         if self.training and rate > 0:
-            here = self.presence(tensors)
-            keep = some_of(here, torch.rand(here.shape, device=here.device) >= rate)
-        streams, where = self.encode(tensors, keep)
+            here = self.measured(minibatch)
+            keep = keep_one(here, torch.rand(here.shape, device=here.device) >= rate)
+        streams, where = self.encode(minibatch, keep)
         out = {
-            "unimodal": self.place(self.transformer.pooled(streams, where)),
-            "fused": self.place(self.transformer.fuse(streams, where)),
-            "present": where,
+            "unimodal": self.normalise(self.transformer.pooled(streams, where)),
+            "fused": self.normalise(self.transformer.fuse(streams, where)),
+            "present": {name: where[:, i] for i, name in enumerate(self.names)},
+            "partial": None,
         }
-        if self.decoders is not None:
-            part = self._part(tensors, where)
-            out["partial"] = self.place(self.transformer.fuse(streams, where, part, channels=[0]))[:, 0]
+        if self.decoding is not None:
+            part = self._visible_part(minibatch, where)
+            out["partial"] = self.normalise(self.transformer.fuse(streams, where, part, channels=[0]))[:, 0]
         return out
 
-    def _part(self, tensors: dict[str, Any], where: Tensor) -> Tensor:
+    def _visible_part(self, minibatch: MosaicBatch, where: Tensor) -> Tensor:
         """Choose what decoders see: in training at random, in validation all but one modality, always the same."""
         if self.training:
-            return some_of(where, torch.rand(where.shape, device=where.device) < 0.5)
-        left_out = F.one_hot(tensors[INDEX] % len(self.names), len(self.names)).bool()
+            return keep_one(where, torch.rand(where.shape, device=where.device) < 0.5)
+        left_out = F.one_hot(minibatch["index"] % len(self.names), len(self.names)).bool()
         return torch.where((where & ~left_out).any(1, keepdim=True), where & ~left_out, where)
 
-    @auto_move_data
-    def generative(self, inferred: dict[str, Any]) -> dict[str, Any]:
-        """Do nothing: the loss decodes the features it looks at."""
-        return {}
-
-    def place(self, x: Tensor) -> Tensor:
+    def normalise(self, x: Tensor) -> Tensor:
         """Put embeddings on the unit sphere if ``normalize``."""
         return F.normalize(x.float(), dim=-1, eps=1e-8) if self.options.normalize else x.float()
 
-    def embed(self, tensors: dict[str, Any], channel: Sequence[str] | str, only: str | None = None) -> Tensor:
+    def embed(self, minibatch: MosaicBatch, channel: Collection[str] | str, only: str | None = None) -> Tensor:
         """Embed one minibatch, ``(B, d)``; NaN where a cell has nothing that the channel reads.
 
         Parameters
         ----------
-        tensors
+        minibatch
             The minibatch.
         channel
             ``"root"``, ``"observed"`` or the modalities of a channel.
         only
             Modality to look at; all by default.
         """
-        keep = self.presence(tensors)
+        keep = self.measured(minibatch)
         if only is not None:
             keep = keep & torch.tensor([name == only for name in self.names], device=keep.device)
-        streams, where = self.encode(tensors, None if only is None else keep)
+        streams, where = self.encode(minibatch, None if only is None else keep)
         if channel == "observed":
             z = self._observed(streams, where)
         else:
             z = self._fused(streams, where, self.names if channel == "root" else channel)
         at = [i for i, name in enumerate(self.names) if isinstance(channel, str) or name in channel]
-        return torch.where(where[:, at].any(1)[:, None], self.place(z), torch.nan)
+        return torch.where(where[:, at].any(1)[:, None], self.normalise(z), torch.nan)
 
     def _fused(self, streams: list[Stream | None], where: Tensor, names: Collection[str]) -> Tensor:
         """Return the embedding of a channel; that of a single modality is its own."""
@@ -242,55 +225,49 @@ class MCAModule(MosaicModule):
             out = torch.where(rows[:, None], found.float(), out)
         return out
 
-    def decode(
-        self, z: Tensor, name: str, codes: Tensor, log_library: Tensor | None, features: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Decode embeddings into modality ``name``.
+    def decoded_from(self, z: Tensor) -> Tensor:
+        """Return embeddings in the units that decoders expect: those of unit vectors are small."""
+        return z * self.options.n_latent**0.5 if self.options.normalize else z
 
-        Parameters
-        ----------
-        z
-            ``(B, d)`` embeddings.
-        name
-            Modality to predict.
-        codes
-            ``(B,)`` batch codes, -1 for an average batch.
-        log_library
-            ``(B,)`` log library sizes, for likelihoods that have one.
-        features
-            ``(S,)`` features to decode; all by default.
-
-        Returns
-        -------
-        Heads ``(n_heads, B, S)`` with the library size, and log scales.
-        """
-        if self.decoders is None:
-            raise RuntimeError("The model has no decoders: its reconstruction weight is 0.")
-        decoder = self.decoders[name]
-        if self.options.normalize:  # units of unit vectors are small
-            z = z * self.options.n_latent**0.5
-        heads = decoder(z, self.inputs.covariates(codes), features)
-        if log_library is not None:
-            heads = torch.cat([heads[:1] + log_library[None, :, None], heads[1:]])
-        return heads, decoder.scales(codes, features)
+    def reconstruct(self, decoding: Decoding, step: Step, name: str, z: Tensor, rows: Tensor) -> Tensor:
+        """Return the loss of decoding one modality from embeddings ``(B, d)``, of the cells ``rows``."""
+        return decoding.nll(step, name, self.decoded_from(z[rows]), rows)
 
     def loss(
         self,
-        tensors: dict[str, Any],
+        minibatch: MosaicBatch,
         inference_outputs: dict[str, Any],
         generative_outputs: dict[str, Any],
         kl_weight: float | Tensor = 1.0,
     ) -> LossOutput:
-        """Return the weighted sum of all terms; every term is logged."""
-        return mca_loss(self, tensors, inference_outputs)
+        """Return the weighted sum of all terms; every term is logged.
 
-    @torch.inference_mode()
-    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Not offered: use ``translate`` of the model, which decodes expectations."""
-        raise NotImplementedError("MCA does not draw samples of the data; `model.translate` returns expected values.")
+        In distributed training the contrastive rows see the embeddings of all processes; validation batches are the
+        same in every process and stay apart.
+        """
+        present = inference_outputs["present"]
+        unimodal, fused = inference_outputs["unimodal"], inference_outputs["fused"]
+        where = torch.stack(list(present.values()), dim=1)
+        if self.training:
+            unimodal, fused, where = gather_rows(unimodal), gather_rows(fused), gather_rows(where)
+        outputs = MCAOutputs(
+            unimodal=unimodal,
+            fused=fused,
+            present=dict(zip(self.names, where.unbind(1), strict=True)),
+            measured=self.inputs.present(minibatch),
+            partial=inference_outputs["partial"],
+            channels=self.channels,
+            log_inverse_temperature=self.log_inverse_temperature,
+            gates=self.gate_price(),
+        )
+        reconstruct = None
+        if self.decoding is not None:
+            reconstruct = partial(self.reconstruct, self.decoding, self.decoding.step(minibatch, self.inputs))
+
+        return mca_loss(self.weights, self.options, outputs, reconstruct, rows=self.weights.rows(self.variant))
 
 
-def some_of(where: Tensor, chosen: Tensor) -> Tensor:
+def keep_one(where: Tensor, chosen: Tensor) -> Tensor:
     """Return ``where & chosen``, ``(B, M)`` bool, but leave one modality at random to cells that would have none."""
     left = where & chosen
     spare = torch.rand(where.shape, device=where.device).masked_fill(~where, -1.0).argmax(dim=1)

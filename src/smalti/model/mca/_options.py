@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from smalti._validate import check_choice, check_count, check_in_range, check_keys, check_positive
+from smalti._validate import check_choice, check_count, check_in_range, check_positive
+from smalti.model.base import Options
 from smalti.nn import TokenKind
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MAX_FREE_MODALITIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCAWeights:
+class MCAWeights(Options):
     """Weights of the loss terms. A row is the mean over its terms, so that long rows do not outweigh short ones.
 
     The authors' code averages over terms instead, which is what weights in proportion to the number of terms of each
@@ -64,7 +65,7 @@ class MCAWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MCAOptions:
+class MCAOptions(Options):
     """Architecture of MCA beyond the few arguments of its constructor. The paper's values are for larger data."""
 
     n_latent: int = 128
@@ -137,10 +138,6 @@ class MCAOptions:
         """Return the kind of tokens of a modality."""
         return self.tokens.get(modality, "patches") if isinstance(self.tokens, dict) else self.tokens
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options as a plain dictionary."""
-        return asdict(self)
-
 
 def make_channels(
     n: int, variant: Variant, cardinalities: Sequence[int] | Literal["all"] | None
@@ -172,19 +169,3 @@ def make_channels(
             stacklevel=4,
         )
     return channels
-
-
-def resolve_options(
-    options: MCAOptions | dict[str, Any] | None,
-    weights: MCAWeights | dict[str, Any] | None,
-    modalities: Sequence[str],
-    **changes: Any,
-) -> tuple[MCAOptions, MCAWeights]:
-    """Combine explicit objects and the constructor's own arguments (those not ``None`` win), and check names."""
-    options = MCAOptions(**options) if isinstance(options, dict) else options or MCAOptions()
-    weights = MCAWeights(**weights) if isinstance(weights, dict) else weights or MCAWeights()
-    options = replace(options, **{name: value for name, value in changes.items() if value is not None})
-    if isinstance(options.tokens, dict):
-        check_keys(options.tokens, modalities, "`options.tokens`")
-    check_keys(weights.modality, modalities, "`weights.modality`")
-    return options, weights

@@ -1,116 +1,219 @@
-"""The objective of MODIS, term by term."""
+"""The objective of MODIS, term by term, and both sides of its modality game."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from scvi.module.base import LossOutput
 
+from smalti.data import UNLABELED
 from smalti.losses import (
     class_cross_entropy,
     divergence_clustering,
     energy_distance,
     kl_standard_normal,
     modality_game,
-    reconstruction_nll,
-    take_rows,
 )
+from smalti.model.parts import spread_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-    from smalti.nn import JudgedLatent
+    from smalti.model.parts import GatePrice
+    from smalti.nn import Gaussian, JudgedLatent
 
-    from ._module import MODISModule, Profiles
+    from ._options import MODISOptions, MODISWeights
+
+
+class Reconstruct(Protocol):
+    """Loss of the cells ``rows``, mean over features, of decoding a modality from full or shared latents."""
+
+    def __call__(self, name: str, z: Tensor, rows: Tensor, shared_only: bool = False) -> Tensor:
+        """Return ``(n,)``."""
+
+
+class Profiles(NamedTuple):
+    """The shared latents of all modalities of a minibatch, one row per measured profile."""
+
+    mean: Tensor
+    """``(N, n_latent)``."""
+    sample: Tensor
+    """``(N, n_latent)``."""
+    modality: Tensor
+    """``(N,)`` position of the modality."""
+    labels: Tensor
+    """``(N,)``, -1 where not known."""
+
+
+class JudgedProfiles(NamedTuple):
+    """What the discriminator says of profiles."""
+
+    said: JudgedLatent
+    rows: Profiles
+    frequency: Tensor
+    """``(M, n_classes)`` expected share of each class by modality."""
+    has_labels: bool
+    """Whether the data have labels; otherwise classes are clusters."""
+
+    @property
+    def has_game(self) -> bool:
+        """Whether modalities are told apart at all."""
+        return self.said.modality.shape[1] > 0
+
+
+@dataclass(frozen=True)
+class MODISOutputs:
+    """What the network says of one minibatch; all the objective looks at besides reconstructions."""
+
+    present: dict[str, Tensor]
+    """``(B,)`` bool by modality."""
+    latents: dict[str, Gaussian]
+    """Posterior of the ``n`` cells that have a modality, shared part first, ``(n, n_latent + n_private)``."""
+    borrowed: dict[str, Tensor]
+    """``(n,)`` bool: rows whose input was altered, so that it is not the target."""
+    samples: dict[str, Tensor]
+    n_latent: int
+    n_features: dict[str, int]
+    detach_shared: bool
+    """Whether reconstruction leaves the shared latent alone."""
+    judged: Callable[[], JudgedProfiles]
+    gates: GatePrice | None
 
 
 def modis_loss(
-    module: MODISModule,
-    tensors: dict[str, Any],
-    inferred: dict[str, Any],
-    generated: dict[str, Any],
-    kl_weight: float | Tensor,
+    weights: MODISWeights,
+    options: MODISOptions,
+    outputs: MODISOutputs,
+    reconstruct: Reconstruct,
+    *,
+    kl_weight: float | Tensor = 1.0,
+    game_ramp: float = 1.0,
 ) -> LossOutput:
-    """Compute every term of the encoders and decoders on one minibatch."""
-    weights, options = module.weights, module.options
-    zero = module.temperature.new_zeros(())
+    """Compute every term of the encoders and decoders on one minibatch.
+
+    Parameters
+    ----------
+    weights, options
+        Of the model.
+    outputs
+        What the network says.
+    reconstruct
+        Loss of decoding a modality.
+    kl_weight, game_ramp
+        Shares of the divergences, and of game and alignment, that count at this step, in [0, 1].
+    """
+    d = outputs.n_latent
+    first = next(iter(outputs.samples.values()))
+    zero = first.new_zeros((), dtype=torch.float32)
     names = ("data", "shared", "kl", "kl_shared", "consistency", "cross")
     parts: dict[str, Tensor] = dict.fromkeys(names, zero)
-    rec_per_cell, kl_per_cell = {}, zero.expand(len(tensors["index"])).clone()
-    nll = {}
-    for name, here in inferred["present"].items():
-        latent, sample = inferred["latents"][name], generated["samples"][name]
-        reconstruction = _Reconstruction(module, tensors, name)
-        shared, private = sample[:, : module.n_latent], sample[:, module.n_latent :]
-        z = torch.cat([shared.detach() if module.detaches else shared, private], dim=1)
-        rows = torch.nonzero(here).ravel()
-        own = reconstruction(z, rows)
-        kept = ~inferred["altered"][name]  # the input of the others is not the target
+    n_cells = len(next(iter(outputs.present.values())))
+    rec_per_cell, kl_per_cell, nll = {}, first.new_zeros(n_cells, dtype=torch.float32), {}
+    for name, here in outputs.present.items():
+        latent, sample = outputs.latents[name], outputs.samples[name]
+        shared, private = sample[:, :d], sample[:, d:]
+        z = torch.cat([shared.detach() if outputs.detach_shared else shared, private], dim=1)
+        own = reconstruct(name, z, here)
+        kept = ~outputs.borrowed[name]
         nll[f"nll_{name}"] = _mean(own, kept)
         parts["data"] = parts["data"] + nll[f"nll_{name}"]
-        d = module.n_latent
         divergence = kl_standard_normal(latent.mean[:, :d], latent.scale[:, :d])
         parts["kl_shared"] = parts["kl_shared"] + _mean(divergence)
-        kl_per_cell[rows] += divergence.detach()
-        rec_per_cell[name] = own.detach() * module.sizes.modalities[name].n_features
+        kl_per_cell = kl_per_cell + spread_rows(divergence.detach(), here)
+        rec_per_cell[name] = spread_rows(own.detach() * outputs.n_features[name], here)
         if options.n_private:
             divergence = kl_standard_normal(latent.mean[:, d:], latent.scale[:, d:])
-            parts["kl"] = parts["kl"] + _mean(divergence) / module.sizes.modalities[name].n_features
-            kl_per_cell[rows] += divergence.detach()
+            parts["kl"] = parts["kl"] + _mean(divergence) / outputs.n_features[name]
+            kl_per_cell = kl_per_cell + spread_rows(divergence.detach(), here)
             if weights.shared > 0:
-                alone = reconstruction(module.without_private(shared.detach()), rows, alone=True)
-                parts["shared"] = parts["shared"] + _mean(alone, kept)
-    parts |= _paired(module, tensors, inferred, generated)
-    profiles = module.profiles(tensors, inferred["latents"], generated["samples"])
-    judged = module.discriminator(profiles.sample if options.judge_samples else profiles.mean)
-    classes = class_terms(module, judged, profiles)
-    group = module.group(judged, profiles.labels)
+                parts["shared"] = parts["shared"] + _mean(reconstruct(name, shared.detach(), here, True), kept)
+    parts |= _paired(weights, outputs, reconstruct, zero)
+    judged = outputs.judged()
+    classes = class_terms(weights, options, judged)
+    group = comparable(options, judged)
     if weights.alignment > 0:
-        n_modalities = len(module.sizes.modalities)
-        parts["alignment"] = energy_distance(profiles.mean, profiles.modality, n_modalities, group)
+        n_modalities = len(judged.frequency)
+        parts["alignment"] = energy_distance(judged.rows.mean, judged.rows.modality, n_modalities, group)
     total = sum(classes.values(), zero)
     # what grows with the spread of latents tells nothing of the fit: it is left out of what early stopping looks at
     monitor = classes.get("label", zero).detach()
     for term, value in parts.items():
-        ramp = {"kl": kl_weight, "kl_shared": kl_weight, "alignment": module.game_ramp}.get(term, 1.0)
+        ramp = {"kl": kl_weight, "kl_shared": kl_weight, "alignment": game_ramp}.get(term, 1.0)
         total = total + ramp * getattr(weights, term) * value
         if term in ("data", "shared", "kl", "cross"):
             monitor = monitor + getattr(weights, term) * value.detach()
     parts |= {name: value / getattr(weights, name) for name, value in classes.items()}
-    if module.has_game:
-        game = modality_game(options.adversary, "encoder", judged.modality, profiles.modality, group)
-        parts["adversarial"] = game
-        total = total + module.game_ramp * weights.adversarial * game
-    logged = {**{key: value.detach() for key, value in (parts | nll).items()}, "monitor": monitor}
+    if judged.has_game:
+        parts["adversarial"] = modality_game(options.game, "encoder", judged.said.modality, judged.rows.modality, group)
+        total = total + game_ramp * weights.adversarial * parts["adversarial"]
+    if outputs.gates is not None:
+        total = total + outputs.gates.total
+        parts |= outputs.gates.terms()
     return LossOutput(
         loss=total,
-        reconstruction_loss={name: _expand(value, inferred["present"][name]) for name, value in rec_per_cell.items()},
+        reconstruction_loss=rec_per_cell,
         kl_local=kl_per_cell,
-        extra_metrics=logged,
+        extra_metrics={**{key: value.detach() for key, value in (parts | nll).items()}, "monitor": monitor},
     )
 
 
-def class_terms(module: MODISModule, judged: JudgedLatent, rows: Profiles) -> dict[str, Tensor]:
+def discriminator_loss(
+    weights: MODISWeights, options: MODISOptions, judged: JudgedProfiles, penalty: Tensor | None
+) -> Tensor:
+    """Return the discriminator's side on profiles that do not depend on encoders: classes, clusters, game, penalty.
+
+    Parameters
+    ----------
+    weights, options
+        Of the model.
+    judged
+        What the discriminator says.
+    penalty
+        Squared norm of the gradient of its opinion; ``None`` without.
+    """
+    total = sum(class_terms(weights, options, judged).values(), judged.said.hidden.sum() * 0.0)
+    if judged.has_game:
+        total = total + modality_game(
+            options.game,
+            "discriminator",
+            judged.said.modality,
+            judged.rows.modality,
+            comparable(options, judged),
+        )
+    return total if penalty is None else total + options.gamma * penalty
+
+
+def comparable(options: MODISOptions, judged: JudgedProfiles) -> Tensor | None:
+    """Return whom a row may be compared with, ``(N,)``: samples of its class, known or confidently predicted."""
+    if not options.class_conditional or not judged.has_labels:
+        return None
+    probability, predicted = judged.said.label.detach().softmax(dim=1).max(dim=1)
+    guess = torch.where(probability > options.confidence, predicted, torch.full_like(predicted, UNLABELED))
+    return torch.where(judged.rows.labels >= 0, judged.rows.labels, guess)
+
+
+def class_terms(weights: MODISWeights, options: MODISOptions, judged: JudgedProfiles) -> dict[str, Tensor]:
     """Return the weighted class and clustering terms, which both players minimise, summed over modalities."""
-    weights, options = module.weights, module.options
     out: dict[str, Tensor] = {}
-    if module.n_labels == 0:
+    said, rows, n_classes = judged.said, judged.rows, judged.frequency.shape[1]
+    if n_classes == 0:
         return out
-    here = [rows.modality == i for i in range(len(module.sizes.modalities))]
+    here = [rows.modality == i for i in range(len(judged.frequency))]
     here = [part for part in here if bool(part.any())]
-    if module.sizes.n_labels and weights.label > 0:
-        terms = [class_cross_entropy(judged.label[r], rows.labels[r], balance=options.balance > 0) for r in here]
+    if judged.has_labels and weights.label > 0:
+        terms = [class_cross_entropy(said.label[r], rows.labels[r], balance=options.balance > 0) for r in here]
         out["label"] = weights.label * torch.stack(terms).sum()
-    if module.n_labels < 2 or weights.separation + weights.corners + weights.usage == 0:
+    if n_classes < 2 or weights.separation + weights.corners + weights.usage == 0:
         return out
     if options.kernel == "batch":
-        frequency = module.frequency[rows.modality]
-        clusters = [divergence_clustering(judged.hidden, judged.label, frequency)]
+        clusters = [divergence_clustering(said.hidden, said.label, judged.frequency[rows.modality])]
     else:
         clusters = [
-            divergence_clustering(judged.hidden[r], judged.label[r], module.frequency[rows.modality[r][0]])
-            for r in here
+            divergence_clustering(said.hidden[r], said.label[r], judged.frequency[rows.modality[r][0]]) for r in here
         ]
     for name in ("separation", "corners", "usage"):
         if getattr(weights, name) > 0:
@@ -118,38 +221,9 @@ def class_terms(module: MODISModule, judged: JudgedLatent, rows: Profiles) -> di
     return out
 
 
-class _Reconstruction:
-    """Loss per cell of decoding one modality, ``(n,)``, mean over features."""
-
-    def __init__(self, module: MODISModule, tensors: dict[str, Any], name: str) -> None:
-        self.module, self.tensors, self.name = module, tensors, name
-        self.features = module.sample_features(name)
-        self.target = module.target(tensors, name, self.features)
-        self.log_library = module.inputs.log_library(tensors, name) if module.families[name].uses_library else None
-
-    def __call__(self, z: Tensor, rows: Tensor, *, alone: bool = False) -> Tensor:
-        """Decode full latents ``z`` of the cells ``rows``; ``alone``: from the shared part only."""
-        module, name = self.module, self.name
-        batch = module.inputs.batch(self.tensors)[rows]
-        log_library = None if self.log_library is None else self.log_library[rows]
-        heads, mask = module.heads(z, name, batch, self.features, log_library)
-        log_scale = module.decoders[name].scales(batch, self.features)
-        if alone and module.shared_log_scales[module.inputs.position(name)].requires_grad:
-            log_scale = module.shared_log_scales[module.inputs.position(name)]
-            log_scale = log_scale if self.features is None else log_scale[:, self.features]
-        inside = torch.zeros(len(module.inputs.batch(self.tensors)), dtype=torch.bool, device=rows.device)
-        inside[rows] = True
-        target = take_rows(self.target, inside)
-        return reconstruction_nll(module.families[name], target, heads, log_scale, mask)
-
-
-def _paired(
-    module: MODISModule, tensors: dict[str, Any], inferred: dict[str, Any], generated: dict[str, Any]
-) -> dict[str, Tensor]:
+def _paired(weights: MODISWeights, outputs: MODISOutputs, reconstruct: Reconstruct, zero: Tensor) -> dict[str, Tensor]:
     """Return consistency and cross reconstruction of samples measured in two modalities."""
-    weights, d = module.weights, module.n_latent
-    present = inferred["present"]
-    zero = module.temperature.new_zeros(())
+    present, d = outputs.present, outputs.n_latent
     consistency, cross, n_pairs = zero, zero, 0
     if weights.consistency + weights.cross == 0:
         return {"consistency": zero, "cross": zero}
@@ -159,13 +233,10 @@ def _paired(
             if a == b or not bool(both.any()):
                 continue
             n_pairs += 1
-            mean_a, mean_b = (inferred["latents"][m].mean[both[present[m]], :d] for m in (a, b))
+            mean_a, mean_b = (outputs.latents[m].mean[both[present[m]], :d] for m in (a, b))
             consistency = consistency + (mean_a - mean_b).square().mean()
             if weights.cross > 0:
-                shared = generated["samples"][a][both[in_a], :d]
-                rows = torch.nonzero(both).ravel()
-                nll = _Reconstruction(module, tensors, b)(module.without_private(shared), rows, alone=True)
-                cross = cross + _mean(nll)
+                cross = cross + _mean(reconstruct(b, outputs.samples[a][both[in_a], :d], both, True))
     return {"consistency": consistency / max(n_pairs, 1), "cross": cross / max(n_pairs, 1)}
 
 
@@ -174,10 +245,3 @@ def _mean(values: Tensor, keep: Tensor | None = None) -> Tensor:
     if keep is None:
         return values.sum() / max(len(values), 1)
     return (values * keep).sum() / keep.sum().clamp(min=1)
-
-
-def _expand(values: Tensor, here: Tensor) -> Tensor:
-    """Put values of present cells back among all cells of the batch, zeros elsewhere."""
-    out = values.new_zeros(here.shape[0])
-    out[here] = values
-    return out

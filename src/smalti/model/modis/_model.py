@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 import torch
 
-from smalti.model.base import (
-    ClassTraining,
-    FittedInputs,
-    LabelMixin,
-    MosaicSizes,
-    NoveltyMixin,
-    TranslationMixin,
-    target_log_library,
-)
+from smalti._validate import check_choice
+from smalti.model.base import TranslationMixin, resolve_options, target_log_library
+from smalti.model.parts import MosaicSizes, spread_rows
 from smalti.nn import masked_mean
 
+from ._class_training import ClassTraining
 from ._module import MODISModule
-from ._options import resolve_options
+from ._novelty import NoveltyMixin
+from ._options import PRESETS, Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    import numpy as np
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from smalti.data import MosaicBatch
     from smalti.losses import Game
     from smalti.model.base import Library
 
-    from ._options import MODISOptions, MODISWeights, Preset
+    from ._options import MODISOptions, MODISWeights
 
 
-class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
+class MODIS(TranslationMixin, NoveltyMixin, ClassTraining):
     r"""Integration of unpaired modalities through a few class labels :cite:p:`LepeSoltero2025`.
 
     Every modality has an encoder to a latent that all share, and to one of its own. A discriminator that sees only the
@@ -74,6 +68,10 @@ class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
 
     Notes
     -----
+    Blocks of :meth:`get_latent_representation`: ``"shared"``, what all modalities share, means averaged over a sample's
+    modalities, ``(n, n_latent)``; ``"full"``, the private latents too, side by side, zeros where a modality was not
+    measured, ``(n, n_latent + M n_private)``, or that of ``modality`` alone, ``(n, n_latent + n_private)``.
+
     Different from the paper: its relativistic loss is constant (:func:`smalti.losses.published_relativistic`), so that
     its modalities are tied by the class head alone; here the game works and an energy distance supports it. The private
     latent, the linear maps beside the networks, balanced classes and borrowed variation of rare classes, calibrated
@@ -89,7 +87,8 @@ class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
     (200,)
     """
 
-    _module_cls = MODISModule
+    module: MODISModule
+    blocks = ("shared", "full")
     default_batch_size = 192
     default_steps = 1000
 
@@ -109,37 +108,29 @@ class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
         sizes: MosaicSizes | None = None,
     ) -> None:
         super().__init__(adata, registry)
+        default_options, default_weights = PRESETS[check_choice(preset, get_args(Preset), "preset")]
         self.preset, self.random_state = preset, random_state
-        self.options, self.weights = resolve_options(
-            preset,
+        self.options = resolve_options(
+            default_options,
             options,
-            weights,
             n_latent=n_latent,
             n_private=n_private,
             adversary=adversary,
             n_classes=n_classes,
         )
+        self.weights = resolve_options(default_weights, weights)
         if preset != "default":
             self.default_batch_size = 32 * len(self.modalities)  # published: 32 of each
             self.default_steps = 28_500  # published: 300 epochs of about 95 steps
-        fitted = None
-        if sizes is None:
-            if self.adata is None:
-                raise ValueError("A model without data needs `sizes`: use `MODIS.load`.")
-            fitted = FittedInputs(self.adata_manager, n_components=self.options.n_components, random_state=random_state)
-            sizes = fitted.sizes(n_labels=len(self.label_categories))
-        self.sizes_ = sizes
         self.config_ = {
             "preset": preset,
             "options": self.options.to_dict(),
-            "weights": asdict(self.weights),
+            "weights": self.weights.to_dict(),
             "random_state": random_state,
         }
-        with torch.random.fork_rng():
-            torch.manual_seed(random_state)
-            self.module = MODISModule(sizes, self.options, self.weights)
-        if fitted is not None:
-            self.module.initialise(fitted.load_into(self.module.inputs), fitted.standards())
+        self._build(
+            lambda found: MODISModule(found, self.options, self.weights), sizes, n_components=self.options.n_components
+        )
         self._model_summary_string = (
             f"latent {self.module.n_latent} shared + {self.options.n_private} private, adversary "
             f"{self.options.adversary}"
@@ -163,77 +154,30 @@ class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
 
     # ------------------------------------------------------------------ latents
 
-    def get_latent_representation(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: str | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        block: Literal["shared", "full"] = "shared",
-        batch_size: int | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the latent of every sample from all that was measured of it, in the order of ``mdata.obs_names``.
-
-        Parameters
-        ----------
-        mdata
-            Data, those of training by default. It may lack modalities.
-        modality
-            Use this modality alone; samples without it get NaN. By default means are averaged over a sample's
-            modalities.
-        indices
-            Positions or a boolean mask; all samples by default.
-        block
-            ``"shared"``: what all modalities share. ``"full"``: the private latents too, side by side, zeros where a
-            modality was not measured (or that of ``modality`` alone).
-        batch_size
-            Samples per batch.
-
-        Returns
-        -------
-        ``(n, n_latent)``; ``(n, n_latent + M n_private)`` or ``(n, n_latent + n_private)`` with ``block="full"``.
-
-        Raises
-        ------
-        ValueError
-            If ``modality`` or ``block`` does not exist, or no sample has the modality.
-        """
-        if block not in ("shared", "full"):
-            raise ValueError(f"Expected `block` to be 'shared' or 'full', found {block!r}.")
+    def _latent(self, minibatch: MosaicBatch, block: str, modality: str | None) -> torch.Tensor:
+        means, present = self._means(minibatch)
+        d, p = self.module.n_latent, self.options.n_private
         if modality is not None:
-            self.check_modality(modality)
-            self.with_modality(mdata, modality, indices)
-        parts = []
-        for tensors in self.iterate(mdata, indices, batch_size):
-            means, present = self._means(tensors)
-            d, p = self.module.n_latent, self.options.n_private
-            if modality is not None:
-                z = means[modality] if block == "full" else means[modality][:, :d]
-                z = torch.where(present[modality][:, None], z, torch.nan)
-            else:
-                z = masked_mean({name: mean[:, :d] for name, mean in means.items()}, present)
-                if block == "full":
-                    absent = z.new_zeros(len(z), p)
-                    own = [means[name][:, d:] if name in means else absent for name in self.modalities]
-                    z = torch.cat([z, *own], dim=1)
-            parts.append(z.float().cpu().numpy())
-        return np.concatenate(parts)
+            z = means[modality] if block == "full" else means[modality][:, :d]
+            return torch.where(present[modality][:, None], z, torch.nan)
+        z = masked_mean({name: mean[:, :d] for name, mean in means.items()}, present)
+        if block == "shared":
+            return z
+        absent = z.new_zeros(len(z), p)
+        own = [means[name][:, d:] if name in means else absent for name in self.modalities]
+        return torch.cat([z, *own], dim=1)
 
-    def _means(self, tensors: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def _means(self, minibatch: MosaicBatch) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Return latent means by modality, zeros where absent, and presence."""
-        out = self.module.inference(tensors)
-        means = {}
-        for name, here in out["present"].items():
-            mean = out["latents"][name].mean
-            means[name] = mean.new_zeros(len(here), mean.shape[1])
-            means[name][here] = mean
-        return means, out["present"]
+        out = self.module.inference(minibatch)
+        present = out["present"]
+        return {name: spread_rows(out["latents"][name].mean, here) for name, here in present.items()}, present
 
     # ------------------------------------------------------- translation and labels
 
     def _expected(
         self,
-        tensors: dict[str, Any],
+        minibatch: MosaicBatch,
         source: str | None,
         target: str,
         library: Library,
@@ -241,32 +185,25 @@ class MODIS(TranslationMixin, NoveltyMixin, LabelMixin, ClassTraining):
         features: NDArray[np.int64] | None,
     ) -> torch.Tensor:
         module, d = self.module, self.module.n_latent
-        means, present = self._means(tensors)
+        means, present = self._means(minibatch)
         names = [source] if source is not None else list(means)
         shared = masked_mean({n: means[n][:, :d] for n in names}, {n: present[n] for n in names})
         z = module.without_private(shared)
         if target in names:  # what was measured keeps its own variation
             z = torch.cat([shared, means[target][:, d:]], dim=1)
-        own = module.inputs.batch(tensors)
+        own = module.inputs.batch(minibatch)
         codes = own if batch is None else torch.full_like(own, batch)
         at = None if features is None else torch.from_numpy(features).to(own.device)
-        family, log_library = module.families[target], None
-        if family.uses_library:
-            log_library = target_log_library(module.inputs, tensors, source, target, library)
-        heads, _ = module.heads(z, target, codes, at, log_library)
-        mean = family.mean(heads, module.decoders[target].scales(codes, at).expand(heads.shape[1:]))
-        if target in list(module.standards):
-            standard = module.standards[target]
-            centre, scale = standard.centre[0], standard.scale
-            spread = torch.where(scale > 0, 1 / scale.clamp(min=1e-12), torch.zeros_like(scale))
-            mean = mean * (spread if at is None else spread[at]) + (centre if at is None else centre[at])
-        return mean
+        log_library = None
+        if module.inputs.uses_library(target):
+            log_library = target_log_library(module.inputs, minibatch, source, target, library)
+        return module.decoding.expected(z, target, codes, log_library, at)
 
     def _label_names(self) -> list[str]:
         return self.label_categories or [f"cluster_{i + 1}" for i in range(self.module.n_labels)]
 
-    def _label_logits(self, tensors: dict[str, Any], modality: str | None) -> torch.Tensor:
-        means, present = self._means(tensors)
+    def _label_logits(self, minibatch: MosaicBatch, modality: str | None) -> torch.Tensor:
+        means, present = self._means(minibatch)
         d, logits = self.module.n_latent, {}
         for name in means if modality is None else [modality]:
             judged = self.module.discriminator(means[name][:, :d])

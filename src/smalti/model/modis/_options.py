@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from smalti._validate import check_choice, check_count, check_in_range, check_keys, check_positive
 from smalti.losses import GAMES
+from smalti.model.base import Options
 
 if TYPE_CHECKING:
     from smalti.losses import Game
@@ -15,11 +16,10 @@ if TYPE_CHECKING:
 
 Preset = Literal["default", "paper-intersim", "paper-tcga"]
 """``"default"``: what was measured best; the others: networks and weights of the second version of the paper."""
-PRESETS = ("default", "paper-intersim", "paper-tcga")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MODISWeights:
+class MODISWeights(Options):
     """Weights of the loss terms. Each is a mean over samples of a modality, then summed over modalities."""
 
     data: float = 1.0
@@ -54,7 +54,7 @@ class MODISWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MODISOptions:
+class MODISOptions(Options):
     """Architecture and training of MODIS beyond the few arguments of its constructor."""
 
     n_latent: int | None = None
@@ -150,13 +150,22 @@ class MODISOptions:
         widths = tuple(int(ratio * n_features) for ratio in ratios)
         return widths[:-1], widths[-1]
 
+    @property
+    def game(self) -> Game:
+        """Rules of the modality game.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        if self.adversary == "none":
+            raise ValueError("There is no modality game: `adversary` is 'none'.")
+        return self.adversary
+
     def latent_width(self, n_labels: int) -> int:
         """Return the width of the shared latent, decided by the number of classes unless it is given."""
         return self.n_latent or min(max(n_labels, 16), 64)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options as a plain dictionary."""
-        return asdict(self)
 
 
 PAPER = MODISOptions(
@@ -182,29 +191,11 @@ PAPER = MODISOptions(
 TCGA_RATIOS = {"methylation": (1.2, 0.8, 0.6, 0.4, 0.2), "rna": (1.2, 0.8, 0.6, 0.5), "mirna": (1.2, 1.0)}
 """Not in the paper's text: the ones on a coarse grid that give its parameter counts."""
 PAPER_WEIGHTS = MODISWeights(kl_shared=0.0032, shared=0, alignment=0, consistency=0, cross=0)
-OPTIONS = {
-    "default": MODISOptions(),
-    "paper-intersim": PAPER,
-    "paper-tcga": replace(PAPER, n_latent=512, ratios=TCGA_RATIOS, gamma=160.0),
+PRESETS: dict[Preset, tuple[MODISOptions, MODISWeights]] = {
+    "default": (MODISOptions(), MODISWeights()),
+    "paper-intersim": (PAPER, PAPER_WEIGHTS),
+    "paper-tcga": (
+        replace(PAPER, n_latent=512, ratios=TCGA_RATIOS, gamma=160.0),
+        replace(PAPER_WEIGHTS, kl_shared=0.000032),
+    ),
 }
-WEIGHTS = {
-    "default": MODISWeights(),
-    "paper-intersim": PAPER_WEIGHTS,
-    "paper-tcga": replace(PAPER_WEIGHTS, kl_shared=0.000032),
-}
-
-
-def resolve_options(
-    preset: Preset,
-    options: MODISOptions | dict[str, Any] | None,
-    weights: MODISWeights | dict[str, Any] | None,
-    **changes: Any,
-) -> tuple[MODISOptions, MODISWeights]:
-    """Combine a preset, explicit objects or changes to it, and the constructor's own arguments (they win)."""
-    check_choice(preset, PRESETS, "preset")
-    if options is None or isinstance(options, dict):
-        options = replace(OPTIONS[preset], **(options or {}))
-    if weights is None or isinstance(weights, dict):
-        weights = replace(WEIGHTS[preset], **(weights or {}))
-    given = {name: value for name, value in changes.items() if value is not None}
-    return replace(options, **given), weights

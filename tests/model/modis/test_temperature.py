@@ -8,7 +8,7 @@ import torch
 from _modis import SCALED, build_modis, planted
 
 from smalti.data import presence
-from smalti.model.base import fit_temperatures
+from smalti.model.modis._temperature import fit_temperatures
 
 
 @pytest.fixture(scope="module")

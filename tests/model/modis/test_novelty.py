@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from smalti.model.base import ClassReference, NoveltyMixin
+from smalti.model.modis._class_reference import ClassReference
+from smalti.model.modis._novelty import NoveltyMixin
 
 KINDS = ["x", "y", "z", "w"]
 
@@ -33,6 +34,12 @@ class Planted(NoveltyMixin):
 
     def _unusual(self, mdata, indices, batch_size):
         return self.table_of_novelty, self.closest, self.margin
+
+    def _latent(self, minibatch, block, modality):
+        raise NotImplementedError
+
+    def _label_logits(self, minibatch, modality):
+        raise NotImplementedError
 
     def absent_classes(self):
         return self.absent
@@ -87,8 +94,11 @@ def test_classes_are_absent_from_a_modality_if_others_have_them():
     class Module:
         references = {"a": ClassReference(4, 2), "b": ClassReference(4, 2)}
 
-    model = Planted("x", {"a": [0.5]}, {})
-    model.module, model.modalities, model.label_categories = Module(), ["a", "b", "c"], KINDS
+    class WithReferences(Planted):
+        modalities, label_categories = ["a", "b", "c"], KINDS
+
+    model = WithReferences("x", {"a": [0.5]}, {})
+    model.module = Module()
     Module.references["a"].count.copy_(torch.tensor([5, 0, 1, 0]))
     Module.references["b"].count.copy_(torch.tensor([5, 2, 0, 0]))
     found = NoveltyMixin.absent_classes(model)

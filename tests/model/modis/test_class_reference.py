@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from smalti.model.base import ClassReference
+from smalti.model.modis._class_reference import ClassReference
 
 D = 5
 SPREAD = np.array([3.0, 1.0, 1.0, 0.5, 0.2])
@@ -107,7 +107,7 @@ def borrowing(rng):
 
 def test_a_small_class_gets_the_covariance_of_the_donors_around_its_own_centre(borrowing):
     reference, x, labels = borrowing
-    found, altered = reference.borrow(x, labels, 20)
+    found, altered = reference.borrow_variation(x, labels, 20)
     small = found[800:][altered[800:]]
     donors = torch.cat([x[:400] - x[:400].mean(0), x[400:800] - x[400:800].mean(0)])
     torch.testing.assert_close(torch.cov(small.T), torch.cov(donors.T), rtol=0.15, atol=0.15)
@@ -116,7 +116,7 @@ def test_a_small_class_gets_the_covariance_of_the_donors_around_its_own_centre(b
 
 def test_a_quarter_of_a_small_class_is_shown_as_it_is(borrowing):
     reference, x, labels = borrowing
-    found, altered = reference.borrow(x, labels, 20)
+    found, altered = reference.borrow_variation(x, labels, 20)
     assert altered[800:].float().mean().item() == pytest.approx(0.75, abs=0.03)
     torch.testing.assert_close(found[~altered], x[~altered], rtol=0, atol=0)
     assert (found[altered] != x[altered]).any(dim=1).all()
@@ -126,7 +126,7 @@ def test_large_classes_and_unlabelled_cells_are_left_alone(borrowing):
     reference, x, labels = borrowing
     labels[801:1500] = -1
     kept = x.clone()
-    found, altered = reference.borrow(x, labels, 20)
+    found, altered = reference.borrow_variation(x, labels, 20)
     assert not altered[:800].any()
     assert not altered[801:1500].any()
     torch.testing.assert_close(found[:800], kept[:800], rtol=0, atol=0)
@@ -136,6 +136,6 @@ def test_large_classes_and_unlabelled_cells_are_left_alone(borrowing):
 @pytest.mark.parametrize("rows", [slice(800, None), slice(0, 800), slice(0, 0), slice(799, 803)])
 def test_without_donors_or_small_classes_nothing_is_borrowed(borrowing, rows):
     reference, x, labels = borrowing
-    found, altered = reference.borrow(x[rows], labels[rows], 20)
+    found, altered = reference.borrow_variation(x[rows], labels[rows], 20)
     assert not altered.any()
     torch.testing.assert_close(found, x[rows], rtol=0, atol=0)

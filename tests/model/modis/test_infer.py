@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from smalti.model.base import ClassReference, infer_centres
+from smalti.model.modis._class_reference import ClassReference
+from smalti.model.modis._infer import infer_centres
 
 K, D = 14, 6
 

@@ -68,7 +68,9 @@ def _choose_ridge(x: NDArray[np.float32], y: NDArray[np.float32]) -> float | Non
         return None
     best, found = np.inf, None
     for ridge in RIDGES:
-        left_out = np.stack([_regress(*(np.delete(v, c, axis=0) for v in (x, y)), x[[c]], ridge)[0] for c in range(n)])
+        left_out = np.stack(
+            [_regress(np.delete(x, c, axis=0), np.delete(y, c, axis=0), x[[c]], ridge)[0] for c in range(n)]
+        )
         distance = np.square(left_out[:, None] - y[None]).sum(axis=2)
         rank = float((distance < distance.diagonal()[:, None]).sum(axis=1).mean() / (n - 1))
         if rank < best:

@@ -15,7 +15,7 @@ from smalti.nn import GATE_CONVENTION, SIGMA, FrozenProjection, SparseRows
 from smalti.pp import make_transform
 
 if TYPE_CHECKING:
-    from smalti.data import ModalityField
+    from smalti.data import Likelihood, ModalityField
 
     from ._fit_inputs import FittedInputs
     from ._inputs import MosaicInputs
@@ -43,7 +43,7 @@ class FittedGate:
     def __init__(self, field: ModalityField, inputs: FittedInputs, random_state: int) -> None:
         spec, self.name, self.inputs = field.spec, field.name, inputs
         adata = inputs.manager.adata.mod[field.name]
-        self.x, self.batch = field.get_field_data(inputs.manager.adata), inputs._local_batch(field.name)
+        self.x, self.batch = field.get_field_data(inputs.manager.adata), inputs.local_batch(field.name)
         n_features, layer = adata.n_vars, inputs.layers[field.name]
         keep = None
         if spec.gate_penalty is None:
@@ -72,7 +72,7 @@ class FittedGate:
             "sigma": SIGMA,
         }
 
-    def _fit_context(self, likelihood: str | None, n_features: int, random_state: int) -> FrozenProjection:
+    def _fit_context(self, likelihood: Likelihood | None, n_features: int, random_state: int) -> FrozenProjection:
         counts = likelihood in COUNT_LIKELIHOODS
         kind = infer_encoder_input(self.x, likelihood or "gaussian")
         limit = min(N_CONTEXT, n_features, max(self.x.shape[0] - 1, 1))

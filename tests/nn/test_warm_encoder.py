@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from smalti.nn import AlignmentEncoder
+from smalti.nn import SparseRows, WarmEncoder
 from smalti.pp import LinearCCA
 
 
 def test_outputs_have_unit_length():
-    net = AlignmentEncoder(6, 4)
+    net = WarmEncoder(6, 4, unit=True)
     for n in (0, 1, 9):
         torch.testing.assert_close(net(torch.randn(n, 6)).norm(dim=1), torch.ones(n))
 
 
 @pytest.mark.parametrize("k", [2, 4, 7])
 def test_a_warm_start_is_the_given_map_when_the_network_is_silent(k):
-    net = AlignmentEncoder(6, 4).eval()
+    net = WarmEncoder(6, 4, unit=True).eval()
     weight, mean, x = torch.randn(6, k), torch.randn(6), torch.randn(9, 6)
     net.warm_start(weight, mean)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def test_a_warm_start_from_linear_cca_matches_cells_as_linear_cca_does(rng):
     embedded = cca.transform(inputs)
     out = {}
     for name, x in inputs.items():
-        net = AlignmentEncoder(6, 10).eval()
+        net = WarmEncoder(6, 10, unit=True).eval()
         net.warm_start(
             torch.from_numpy((cca.axes[name] * cca.correlations).astype(np.float32)),
             torch.from_numpy(cca.means[name].astype(np.float32)),
@@ -50,7 +50,7 @@ def test_a_warm_start_from_linear_cca_matches_cells_as_linear_cca_does(rng):
 
 
 def test_training_departs_from_the_warm_start_little_at_first():
-    net = AlignmentEncoder(20, 8).eval()
+    net = WarmEncoder(20, 8, unit=True).eval()
     weight, x = torch.randn(20, 8), torch.randn(50, 20)
     net.warm_start(weight, torch.zeros(20))
     linear = torch.nn.functional.normalize(x @ weight, dim=1)
@@ -58,7 +58,7 @@ def test_training_departs_from_the_warm_start_little_at_first():
 
 
 def test_both_paths_see_the_same_dropped_out_input():
-    net = AlignmentEncoder(40, 4, input_dropout=0.5).train()
+    net = WarmEncoder(40, 4, input_dropout=0.5, unit=True).train()
     seen = []
     for part in (net.linear, net.body):
         part.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -68,7 +68,7 @@ def test_both_paths_see_the_same_dropped_out_input():
 
 
 def test_both_paths_learn_after_a_warm_start():
-    net = AlignmentEncoder(6, 4)
+    net = WarmEncoder(6, 4, unit=True)
     net.warm_start(torch.randn(6, 3), torch.randn(6))
     target = torch.nn.functional.normalize(torch.randn(30, 4), dim=1)
     (net(torch.randn(30, 6)) * target).sum().backward()
@@ -77,10 +77,48 @@ def test_both_paths_learn_after_a_warm_start():
 
 
 def test_an_input_that_maps_to_nothing_has_a_finite_gradient():
-    net = AlignmentEncoder(6, 4).eval()
+    net = WarmEncoder(6, 4, unit=True).eval()
     with torch.no_grad():
         net.head.weight.zero_()
         net.head.bias.zero_()
     x = torch.zeros(2, 6, requires_grad=True)
     net(x).sum().backward()
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("n_hidden", [None, 8])
+def test_without_unit_length_training_starts_from_the_given_map(n_hidden):
+    torch.manual_seed(0)
+    encoder = WarmEncoder(5, 4, n_hidden=n_hidden).eval()
+    weight, mean, x = torch.randn(5, 3), torch.randn(5), torch.randn(20, 5)
+    encoder.warm_start(weight, mean)
+    if encoder.head is not None:
+        with torch.no_grad():
+            encoder.head.weight.zero_()
+    torch.testing.assert_close(encoder(x), torch.cat([(x - mean) @ weight, torch.zeros(20, 1)], dim=1))
+
+
+@pytest.mark.parametrize("n_out", [2, 5])
+def test_sparse_rows_and_dense_rows_are_mapped_alike(n_out):
+    weight, mean, x = torch.randn(4, 3), torch.randn(4), torch.randn(6, 4)
+    encoder = WarmEncoder(4, n_out, n_hidden=None, sparse=True)
+    encoder.warm_start(weight, mean)
+    expected = torch.zeros(6, n_out)
+    k = min(3, n_out)
+    expected[:, :k] = ((x - mean) @ weight)[:, :k]
+    torch.testing.assert_close(encoder(x), expected, rtol=1e-4, atol=1e-5)
+    rows = SparseRows(torch.arange(0, 25, 4), torch.arange(4).repeat(6), x.ravel())
+    torch.testing.assert_close(encoder(rows), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_refuses_sparse_rows_at_construction():
+    with pytest.raises(ValueError, match="linear map alone"):
+        WarmEncoder(4, 2, sparse=True)
+
+
+def test_weights_that_are_not_finite_are_left_for_whoever_checks_losses():
+    encoder = WarmEncoder(3, 2, n_hidden=None)
+    with torch.no_grad():
+        encoder.linear.weight[0, 0] = torch.nan
+    encoder.warm_start(torch.ones(3, 2), torch.zeros(3))
+    assert bool(encoder.linear.weight.isnan().any())

@@ -13,7 +13,7 @@ from _factories import make_mosaic
 from _mca import OPTIONS as MCA_OPTIONS
 
 from smalti.data import Modality
-from smalti.model import CLUE, MCA, MODIS
+from smalti.model import CLUE, MCA, MODIS, UnpairedCCA
 from smalti.nn import GateSchedule
 
 ALL = {
@@ -35,22 +35,39 @@ def build(name: str, mdata, spec):
 def test_without_gates_nothing_changes_and_nothing_is_added(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mdata = make_mosaic(n_obs=96)
     first = train(build(name, mdata, None))
-    charged = []
     module = type(first.module)
-    monkeypatch.setattr(module, "forward", _plain_forward)  # as if gates had never been there
-    monkeypatch.setattr(module, "_charge", lambda *_: charged.append(1))
+    monkeypatch.setattr(module, "gate_price", lambda _: None)  # as if gates had never been there
     second = train(build(name, mdata, None))
     for key, value in first.module.state_dict().items():
         assert torch.equal(value, second.module.state_dict()[key]), key
-    assert not charged
     assert not [key for key in first.module.state_dict() if "gate" in key]
     assert not [key for key in first.history if "gate" in key or "open" in key]
 
 
-def _plain_forward(self, *args, **kwargs):
-    from scvi.module.base import BaseModuleClass
+@pytest.mark.parametrize("name", ["clue", "mca", "modis"])
+def test_the_loss_that_is_trained_contains_the_price_of_gates(name: str) -> None:
+    model = build(name, make_mosaic(n_obs=96), {m: {"gate": "global", "gate_penalty": 0.5} for m in "abc"})
+    for gate in model.module.gates:
+        gate.anneal(0.6)
+    batch = model.adata_manager.create_torch_dataset()[np.arange(96)]
+    totals = []
+    for price in (0.0, 0.5):
+        for gate in model.module.gates:
+            gate.penalty = price
+        torch.manual_seed(0)
+        totals.append(model.module.eval()(batch)[2])
+    n_open = sum(float(gate.expected_open()) for gate in model.module.gates)
+    assert float(totals[1].extra_metrics["gates"]) == pytest.approx(0.5 * n_open, rel=1e-5)
+    assert float(totals[1].loss - totals[0].loss) == pytest.approx(0.5 * n_open, rel=1e-3)
+    assert float(totals[1].extra_metrics["monitor"]) == pytest.approx(
+        float(totals[0].extra_metrics["monitor"]), rel=1e-5
+    )
 
-    return BaseModuleClass.forward(self, *args, **kwargs)
+
+def test_a_model_without_gates_refuses_them_at_set_up() -> None:
+    mdata = make_mosaic(n_obs=60)
+    with pytest.raises(ValueError, match="UnpairedCCA has no gates, but modality 'a'"):
+        UnpairedCCA.setup_mudata(mdata, {"a": {"gate": "global"}, "b": "nb", "c": "gaussian"})
 
 
 @pytest.mark.parametrize("name", ["clue", "mca", "modis"])

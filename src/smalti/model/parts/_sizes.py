@@ -44,6 +44,17 @@ class MosaicSizes:
     pairs: tuple[tuple[str, str], ...] = ()
     """Pairs of modalities that at least one training cell has in common."""
 
+    @property
+    def n_cov(self) -> int:
+        """Width of the one-hot covariates of decoders: the number of batches, 0 if there is only one."""
+        return self.n_batch if self.n_batch > 1 else 0
+
+    @property
+    def alone(self) -> list[str]:
+        """Modalities that share no training cell with another one."""
+        paired = {name for pair in self.pairs for name in pair}
+        return [name for name in self.modalities if name not in paired]
+
     def has_pairs(self, a: str, b: str) -> bool:
         """Return whether any training cell has both modalities."""
         return (a, b) in self.pairs or (b, a) in self.pairs

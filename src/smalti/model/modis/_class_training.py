@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from smalti.model.base import MosaicModel
 from smalti.train import BalancedBatchSampler
 
-from ._first_pass import encoder_inputs
-from ._infer_centres import infer_centres
-from ._mosaic_model import MosaicModel
+from ._infer import infer_centres
 from ._temperature import fit_temperatures
 
 if TYPE_CHECKING:
@@ -21,18 +20,18 @@ if TYPE_CHECKING:
 
     from smalti.train import MosaicSplitter
 
+    from ._module import MODISModule
+    from ._options import MODISOptions
+
 MIN_PER_CLASS = 10
 """Labelled samples of a class in a modality below which all of them are needed for training."""
 
 
 class ClassTraining(MosaicModel):
-    """Balanced batches, class frequencies, class references and calibration.
+    """Balanced batches, class frequencies, class references and calibration."""
 
-    ``self.options`` must have ``labelled_share``, ``balance`` and ``frequency``, the module ``n_labels``,
-    ``frequency``, ``references`` and ``temperature``.
-    """
-
-    options: Any
+    module: MODISModule
+    options: MODISOptions
 
     def strata(self) -> NDArray[np.int64]:
         """Hold out the same share of every pattern and class, and nothing of classes with few labelled samples."""
@@ -77,7 +76,7 @@ class ClassTraining(MosaicModel):
                 share = self.options.labelled_share  # what batches are made of
                 mixed = (natural + share * uniform) / (1 + share)
                 module.frequency[i] = torch.from_numpy(mixed)
-        components, maps = encoder_inputs(self, module.inputs)
+        components, maps = self.cell_components()
         for name, reference in module.references.items():
             cells = training & (maps[name] >= 0) if name in maps else np.zeros_like(training)
             if cells.any():

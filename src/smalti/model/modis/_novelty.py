@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from smalti._validate import check_choice, check_in_range
-
-from ._labels import most_probable
-from ._mosaic_model import positions
+from smalti.model.base import LabelMixin, most_probable, positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,12 +16,16 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from ._module import MODISModule
+
 AbsentClass = Literal["auto", "abstain", "off"]
 """What to do with a cell that looks like no class its modality was trained on."""
 
 
-class NoveltyMixin:
-    """``predict`` with a rule for classes absent from a modality; for models whose module has ``references``."""
+class NoveltyMixin(LabelMixin):
+    """``predict`` with a rule for classes absent from a modality."""
+
+    module: MODISModule
 
     def absent_classes(self) -> dict[str, list[str]]:
         """Return, by modality, the classes that are labelled in other modalities but not in this one."""
@@ -66,14 +68,14 @@ class NoveltyMixin:
         """Return by cell and modality: novelty, the nearest inferred class, how much nearer it is than known ones."""
         rows: list[tuple[pd.DataFrame, ...]] = []
         names = np.array([*self._label_names(), None], dtype=np.object_)
-        for tensors in self.iterate(mdata, indices, batch_size):
+        for minibatch in self.iterate(mdata, indices, batch_size):
             novelty, closest, margin = {}, {}, {}
-            for name, here in self.module.inputs.present(tensors).items():
+            for name, here in self.module.inputs.present(minibatch).items():
                 at, n = here.cpu().numpy(), len(here)
                 novelty[name] = np.where(at, 1.0, np.nan)
                 closest[name], margin[name] = np.full(n, None, dtype=object), np.full(n, -np.inf)
-                if name in list(self.module.references) and at.any():
-                    x, reference = self.module.inputs.encode(tensors, name, here), self.module.references[name]
+                if name in self.module.references and at.any():
+                    x, reference = self.module.inputs.encode(minibatch, name, here), self.module.references[name]
                     kind, gain = reference.inferred_class(x)
                     novelty[name][at] = reference(x).cpu().numpy()
                     closest[name][at], margin[name][at] = names[kind.cpu().numpy()], gain.cpu().numpy()
@@ -140,11 +142,11 @@ class NoveltyMixin:
             agreed = closest.loc[cells, names[0]].where(closest.loc[cells, names].nunique(axis=1, dropna=False) == 1)
             agreed = agreed.where(agreed.isin(missing))
             nearer = agreed.notna() & (margin.loc[cells, names] > 0).all(axis=1)
-            strange = unusual[cells] | nearer
+            unlike_known = unusual[cells] | nearer
             if absent_class == "abstain":
-                labels[cells] = labels[cells].mask(strange, None)
+                labels[cells] = labels[cells].mask(unlike_known, None)
                 continue
             known = labels[cells].where(labels[cells].isin(missing), None)
             found = agreed.where(agreed.notna(), missing.pop() if len(missing) == 1 else known)
-            labels[cells] = labels[cells].mask(strange, found)
+            labels[cells] = labels[cells].mask(unlike_known, found)
         return labels

@@ -121,7 +121,7 @@ class ClassReference(nn.Module):
         nearest = torch.cdist(z, self.centre[known] @ self.whiten).min(dim=1).values
         return torch.nonzero(self.inferred).ravel()[best.indices], nearest.square() - best.values.square()
 
-    def borrow(self, x: Tensor, labels: Tensor, below: int) -> tuple[Tensor, Tensor]:
+    def borrow_variation(self, x: Tensor, labels: Tensor, below: int) -> tuple[Tensor, Tensor]:
         """Add to samples of small classes what sets a sample of a large class apart from the centre of its own.
 
         Where the covariance within classes is similar, this shows the network how a class of one sample would vary

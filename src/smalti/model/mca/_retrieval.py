@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
+from smalti._linalg import unit_rows
 from smalti._validate import check_count
-
-from ._mosaic_model import positions
+from smalti.model.base import MosaicModel, positions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -50,7 +50,7 @@ class Retrieval:
         return f"Retrieval({n} queries x {k} cells, mean score of the first {self.scores[:, 0].mean():.3f})"
 
 
-class RetrievalMixin:
+class RetrievalMixin(MosaicModel):
     """``retrieve`` of every model whose ``get_latent_representation`` has channels, single modalities among them."""
 
     def retrieve(
@@ -61,7 +61,7 @@ class RetrievalMixin:
         mdata: MuData | None = None,
         indices: Sequence[int] | NDArray[Any] | None = None,
         gallery: MuData | None = None,
-        channel: str | Collection[str] = "root",
+        block: str | Collection[str] = "root",
         exclude_self: bool = False,
     ) -> Retrieval:
         """Find the cells whose fusion embedding is nearest to a modality of other cells, by cosine.
@@ -76,7 +76,7 @@ class RetrievalMixin:
             Data and cells that ask; those of training and all by default.
         gallery
             Data to search, ``mdata`` by default.
-        channel
+        block
             Embedding to search, as in :meth:`get_latent_representation`; the name of a modality for cross-modal search.
             Cells without such an embedding are not in the gallery.
         exclude_self
@@ -85,7 +85,7 @@ class RetrievalMixin:
         Raises
         ------
         ValueError
-            If a modality or channel does not exist, no cell has it, or there are fewer than ``k`` cells to find.
+            If a modality or block does not exist, no cell has it, or there are fewer than ``k`` cells to find.
         """
         self.check_modality(query_modality, "query_modality")
         mdata = self._validate_anndata(mdata)
@@ -93,8 +93,8 @@ class RetrievalMixin:
         cells = positions(mdata, indices)[here]
         searched = mdata if gallery is None else gallery
         return nearest(
-            self.get_latent_representation(mdata, indices=cells, channel=query_modality),
-            self.get_latent_representation(searched, channel=channel),
+            self.get_latent_representation(mdata, indices=cells, block=query_modality),
+            self.get_latent_representation(searched, block=block),
             k,
             query_names=mdata.obs_names[cells],
             gallery_names=searched.obs_names,
@@ -133,7 +133,7 @@ def nearest(
     available = len(candidates) - (1 if exclude_self else 0)
     if check_count(k, "k") > available:
         raise ValueError(f"Expected `k` to be at most {available}, the number of cells in the gallery, found {k}.")
-    x, y = _unit(queries), _unit(gallery[candidates])
+    x, y = unit_rows(queries), unit_rows(gallery[candidates])
     found = (
         NearestNeighbors(n_neighbors=k + exclude_self, algorithm="brute").fit(y).kneighbors(x, return_distance=False)
     )
@@ -147,7 +147,3 @@ def nearest(
     return Retrieval(
         query_names=query_names, names=gallery_names.to_numpy()[at], positions=at, scores=scores.astype(np.float32)
     )
-
-
-def _unit(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)

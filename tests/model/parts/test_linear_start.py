@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from _clue import build_clue, options, train
+from _clue import build_clue, train
 from _factories import make_mosaic
 
 from smalti import simulate
-from smalti.data import presence, row_maps
-from smalti.model import LossWeights
-from smalti.model.base import balancing_weights, encoder_inputs, linear_alignment, warm_start
+from smalti.data import presence
+from smalti.model.parts import encoder_inputs, linear_alignment, warm_start
 
 MODALITIES = {"a": "nb", "b": "poisson", "c": "gaussian"}
 
@@ -21,7 +20,7 @@ def model():
 
 
 def test_encoder_inputs_are_those_of_the_network_for_every_cell(model):
-    components, maps = encoder_inputs(model, model.module.inputs)
+    components, maps = encoder_inputs(model.adata_manager, model.module.inputs)
     batch = model.adata_manager.create_torch_dataset()[np.arange(210)]
     for name in model.modalities:
         here = batch["present"][:, model.module.inputs.position(name)]
@@ -32,9 +31,10 @@ def test_encoder_inputs_are_those_of_the_network_for_every_cell(model):
 
 def test_a_warm_start_sees_only_training_cells_and_starts_at_linear_cca(model):
     cells = np.flatnonzero(np.arange(210) % 3 > 0)
-    warm_start(model, cells, model.module.inputs, model.module.aligners)
-    cca, components, maps = linear_alignment(model, model.module.inputs, cells)
-    everybody = linear_alignment(model, model.module.inputs)[0]
+    warm_start(model.module.inputs, model.module.aligners, model.cell_components().of(cells))
+    components = model.cell_components().values
+    cca = linear_alignment(model.cell_components().of(cells))
+    everybody = linear_alignment(model.cell_components())
     assert np.abs(everybody.axes["a"] - cca.axes["a"]).max() > 1e-3
     k = min(8, len(cca.correlations))
     for name in model.modalities:
@@ -50,7 +50,8 @@ def test_too_few_pairs_give_no_warm_start():
     model = build_clue(mdata, MODALITIES)
     assert presence(mdata).all(1).sum() == 20
     before = {k: v.clone() for k, v in model.module.aligners.state_dict().items()}
-    warm_start(model, np.flatnonzero(presence(mdata).all(1))[:15], model.module.inputs, model.module.aligners)
+    few = model.cell_components().of(np.flatnonzero(presence(mdata).all(1))[:15])
+    warm_start(model.module.inputs, model.module.aligners, few)
     assert all(torch.equal(v, before[k]) for k, v in model.module.aligners.state_dict().items())
 
 
@@ -60,48 +61,28 @@ def test_unlinked_modalities_are_left_out_of_the_warm_start():
     keep[:250, :2] = True
     keep[250:, 2:] = True
     model = build_clue(simulate.drop(mdata, keep))
-    cca, _, _ = linear_alignment(model, model.module.inputs)
+    cca = linear_alignment(model.cell_components())
     assert list(cca.axes) == ["a", "b"]
     train(model, max_epochs=1)
     assert np.isfinite(model.get_latent_representation()).all()
 
 
-def test_populations_that_a_modality_lacks_weigh_less_in_the_game():
-    mdata = simulate.factor_views(
-        400, n_features=(60, 50), n_shared=6, n_private=0, n_clusters=4, cluster_share=0.97, noise=0.3
-    )
-    lonely = (mdata.obs["label"] == "label_3").to_numpy()
-    keep = np.ones((400, 2), dtype=bool)
-    keep[lonely, 1] = False
-    order = np.random.default_rng(0).permutation(np.flatnonzero(~lonely))
-    keep[order[:80], 0] = False
-    keep[order[80:160], 1] = False
-    mdata = simulate.drop(mdata, keep)
-    model = build_clue(mdata, weights=LossWeights(adversarial=0.1))
-    table = balancing_weights(model, model.module.inputs, 0).numpy()
-    assert table.shape == (400, 2)
-    lonely = (mdata.obs["label"] == "label_3").to_numpy()
-    for i, name in enumerate("ab"):
-        here = row_maps(mdata, [name])[name] >= 0
-        assert table[here, i].mean() == pytest.approx(1, rel=1e-4)
-        assert (table[~here, i] == 1).all()
-        assert (table[here, i] >= 0).all()
-    in_a = row_maps(mdata, ["a"])["a"] >= 0
-    assert table[in_a & lonely, 0].mean() < 0.3 * table[in_a & ~lonely, 0].mean()
+def test_components_are_kept_from_construction_and_are_those_of_the_network():
+    model = build_clue(make_mosaic(n_obs=210), MODALITIES)
+    kept = model.cell_components()
+    assert kept is model.cell_components()
+    streamed = encoder_inputs(model.adata_manager, model.module.inputs)
+    for name in model.modalities:
+        np.testing.assert_array_equal(kept.maps[name], streamed.maps[name])
+        np.testing.assert_allclose(kept.values[name], streamed.values[name], rtol=1e-4, atol=1e-4)
 
 
-def test_training_uses_the_balancing_weights_unless_told_otherwise():
-    for balance in (True, False):
-        weights = LossWeights(adversarial=0.1)
-        model = build_clue(make_mosaic(n_obs=210), MODALITIES, weights=weights, options=options(balance=balance))
-        train(model, max_epochs=1)
-        assert (model.module.inputs.balance_table is not None) is balance
-
-
-def test_without_pairs_nothing_is_balanced():
-    weights = LossWeights(contrastive=0, adversarial=0.1)
-    model = build_clue(make_mosaic(n_obs=90, pattern="diagonal"), MODALITIES, weights=weights)
-    assert balancing_weights(model, model.module.inputs, 0) is None
+def test_components_behind_gates_are_not_kept():
+    model = build_clue(make_mosaic(n_obs=120), {"a": {"gate": "global"}, "b": "poisson", "c": "gaussian"})
+    first = model.cell_components().values["a"]
+    with torch.no_grad():
+        model.module.inputs.gates["a"].shared.mu.fill_(-1.0)
+    assert np.abs(model.cell_components().values["a"] - first).max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["pca", "scaled"])
@@ -119,7 +100,7 @@ def test_gates_start_in_the_order_of_what_linear_cca_needs(kind, storage):
     train_cells, start = np.arange(300), torch.full((60,), 0.5)
     gate.mu.data.copy_(start)
     model.module.inputs.train()
-    warm_start(model, train_cells, model.module.inputs, model.module.aligners)
+    warm_start(model.module.inputs, model.module.aligners, model.cell_components().of(train_cells))
     assert model.module.inputs.training
     order = gate.mu.detach().argsort(descending=True).numpy()
     assert (order[:25] < 30).mean() >= 0.9
@@ -128,7 +109,7 @@ def test_gates_start_in_the_order_of_what_linear_cca_needs(kind, storage):
     other = build_clue(mdata, {name: {"likelihood": "gaussian"} | s for name, s in spec.items()})
     other.module.load_state_dict(model.module.state_dict())
     other.module.inputs.gates["a"].shared.mu.data.copy_(start)
-    warm_start(other, train_cells, other.module.inputs, other.module.aligners)
+    warm_start(other.module.inputs, other.module.aligners, other.cell_components().of(train_cells))
     assert torch.allclose(other.module.inputs.gates["a"].shared.mu, before, atol=1e-5)
 
 

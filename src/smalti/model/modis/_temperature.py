@@ -12,7 +12,8 @@ from smalti.metrics import fit_temperature
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._mosaic_model import MosaicModel
+    from smalti.model.base import LabelMixin
+
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ MIN_LABELLED = 20
 """Labelled validation cells of a modality below which all modalities share one temperature."""
 
 
-def fit_temperatures(model: MosaicModel, labels: NDArray[np.int64]) -> None:
+def fit_temperatures(model: LabelMixin, labels: NDArray[np.int64]) -> None:
     """Fit one temperature per modality on the labelled validation cells of a model (Guo et al. 2017).
 
     Parameters
@@ -38,12 +39,12 @@ def fit_temperatures(model: MosaicModel, labels: NDArray[np.int64]) -> None:
         return
     logits: dict[str, list[NDArray[np.float32]]] = {name: [] for name in model.modalities}
     truth: dict[str, list[NDArray[np.int64]]] = {name: [] for name in model.modalities}
-    for tensors in model.iterate(indices=cells):
-        at = tensors["index"].cpu().numpy()
-        for name, here in model.module.inputs.present(tensors).items():
+    for minibatch in model.iterate(indices=cells):
+        at = minibatch["index"].cpu().numpy()
+        for name, here in model.module.inputs.present(minibatch).items():
             if bool(here.any()):
                 rows = here.cpu().numpy()
-                logits[name].append(model._label_logits(tensors, name).float().cpu().numpy()[rows])
+                logits[name].append(model._label_logits(minibatch, name).float().cpu().numpy()[rows])
                 truth[name].append(labels[at[rows]])
     pooled = fit_temperature(
         np.concatenate([block for name in logits for block in logits[name]]),

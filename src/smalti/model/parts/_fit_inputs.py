@@ -15,6 +15,7 @@ from smalti.nn import DenseInput, FrozenProjection, ScaledInput
 from smalti.pp import choose_n_components, make_transform
 
 from ._fit_gates import FittedGate
+from ._linear_start import CellComponents
 from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
 
 if TYPE_CHECKING:
@@ -123,6 +124,23 @@ class FittedInputs:
             if field.spec.likelihood == "gaussian"
         }
 
+    def cell_components(self) -> CellComponents | None:
+        """Return the encoder inputs of all cells, so that nobody computes them again.
+
+        ``None`` if gates stand in front of them, or a modality has an input that is not kept (a row of standardised
+        features per cell): then :func:`encoder_inputs` streams them.
+        """
+        fixed = [name for name, layer in self.layers.items() if layer is not None]
+        if self.gates or any(name not in self.components for name in fixed):
+            return None
+        values, maps = {}, {}
+        for name in fixed:
+            rows = self.maps[name]
+            here = rows >= 0
+            values[name] = np.ascontiguousarray(self.components[name][rows[here]])
+            maps[name] = np.where(here, np.cumsum(here) - 1, -1)
+        return CellComponents(values, maps)
+
     # ------------------------------------------------------------------ parts
 
     def _mask(self, field: ModalityField) -> NDArray[np.bool_] | None:
@@ -134,7 +152,7 @@ class FittedInputs:
         mask: NDArray[np.bool_] = np.asarray(state["feature_mask"], dtype=bool)
         return mask[[columns.index(str(category)) for category in categories]]
 
-    def _local_batch(self, name: str) -> NDArray[np.int64]:
+    def local_batch(self, name: str) -> NDArray[np.int64]:
         rows = self.maps[name]
         here = rows >= 0
         out = np.empty(int(here.sum()), dtype=np.int64)
@@ -143,7 +161,7 @@ class FittedInputs:
 
     def _fit_layer(self, field: ModalityField, n_components: int, random_state: int) -> None:
         name, source = field.name, field.spec.encoder_input
-        batch = self._local_batch(name)
+        batch = self.local_batch(name)
         if source == "counts":
             self.layers[name] = None
             return
@@ -215,7 +233,7 @@ class FittedInputs:
         """Mean of every feature over the cells that measured it (per unit of library where the family uses it)."""
         family, name = FAMILIES[str(field.spec.likelihood)], field.name
         x = field.get_field_data(self.manager.adata)
-        batch, mask = self._local_batch(name), self.masks[name]
+        batch, mask = self.local_batch(name), self.masks[name]
         reader = make_reader(x)
         n, g = x.shape
         total, size, log_library = np.zeros(g), np.zeros(g), np.zeros(n)

@@ -9,6 +9,7 @@ from _factories import as_storage, make_mosaic
 
 from smalti import simulate
 from smalti.data import Modality, row_maps
+from smalti.model.parts import modality_weights
 
 CELLS = np.arange(84)
 
@@ -60,19 +61,19 @@ def test_decoders_start_at_the_mean_of_every_feature(model):
     for name in ("a", "b"):
         x = model.adata[name].X
         rate = np.asarray(x.sum(0)).ravel() / np.maximum(x.sum(1), 1).sum()
-        np.testing.assert_allclose(model.module.decoders[name].bias[0].detach().exp(), rate, rtol=1e-4)
+        np.testing.assert_allclose(model.module.decoding.decoders[name].bias[0].detach().exp(), rate, rtol=1e-4)
     np.testing.assert_allclose(
-        model.module.decoders["c"].bias[0].detach(), model.adata["c"].X.mean(0), rtol=1e-4, atol=1e-6
+        model.module.decoding.decoders["c"].bias[0].detach(), model.adata["c"].X.mean(0), rtol=1e-4, atol=1e-6
     )
 
 
 def test_covariates_are_one_hot_and_equal_shares_on_average(model):
-    found = model.module.inputs.covariates(torch.tensor([0, 1, -1])).numpy()
+    found = model.module.decoding.covariates(torch.tensor([0, 1, -1])).numpy()
     np.testing.assert_array_equal(found, [[1, 0], [0, 1], [0.5, 0.5]])
 
 
-def test_weights_of_modalities_have_mean_1(model):
-    found = model.module.inputs.modality_weights({"a": 4.0, "b": 1.0})
+def test_weights_of_modalities_have_mean_1():
+    found = modality_weights({"a": 4.0, "b": 1.0}, ["a", "b", "c"])
     assert found == {"a": 2.0, "b": 0.5, "c": 0.5}
 
 
@@ -162,7 +163,7 @@ def test_features_that_nobody_measured_get_no_gradient(kind, preset):
     module = model.module.train()
     module(model.adata_manager.create_torch_dataset()[CELLS])[2].loss.backward()
     never = mdata["a"].var_names.isin(NEVER)
-    decoder = module.decoders["a"]
+    decoder = module.decoding.decoders["a"]
     for gradient, axis in ((decoder.weight.grad, 1), (decoder.bias.grad, 1), (decoder.log_scale.grad, 1)):
         assert not gradient.index_select(axis, torch.from_numpy(np.flatnonzero(never))).any()
         assert gradient.index_select(axis, torch.from_numpy(np.flatnonzero(~never))).abs().max() > 0
@@ -204,10 +205,14 @@ def test_the_loss_is_the_mean_over_measured_features():
     batch = model.adata_manager.create_torch_dataset()[cells]
     torch.manual_seed(0)
     inferred, generated, output = module(batch)
-    here = torch.ones(len(cells), dtype=torch.bool)
-    heads, scale, mask = module.decode(generated["samples"]["a"], "a", batch, here, None)
+    decoding = module.decoding
+    mask = decoding.observed(decoding.step(batch, module.inputs), "a").mask
+    codes = batch["batch"].ravel()
+    heads = decoding.decoders["a"](module.block(generated["samples"]["a"], "a"), decoding.covariates(codes), None, mask)
+    heads = torch.cat([heads[:1] + module.inputs.log_library(batch, "a")[None, :, None], heads[1:]])
+    scale = decoding.decoders["a"].scales(codes)
     x = torch.from_numpy(mdata["a"].X.toarray()[row_maps(mdata, ["a"])["a"][cells]])
-    nll = module.families["a"].nll(x, heads, scale.expand_as(x))
+    nll = module.decoding.families["a"].nll(x, heads, scale.expand_as(x))
     expected = (torch.where(mask, nll, 0.0).sum(1) / mask.sum(1)).mean()
     torch.testing.assert_close(output.extra_metrics["nll_a"], expected.detach(), rtol=1e-4, atol=1e-5)
     measured = mdata["a"].varm["measured"][mdata.obs["batch"].astype(str).iloc[cells]].to_numpy().T

@@ -1,4 +1,4 @@
-"""Gates in every model: one place where their price joins the loss, and where they are read and written."""
+"""Gates for users: read as tables, written into the MuData, and diagnosed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from scvi.module.base import BaseModuleClass
 
+from smalti._compat import SETUP_ARGS
 from smalti._gate_report import diagnose
 from smalti._validate import check_keys
-from smalti.nn import FeatureGate, GroupGate
+from smalti.nn import GroupGate
+
+from ._host import MosaicHost
 
 if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
-
-    from ._sizes import ModalitySize
 
 logger = logging.getLogger(__name__)
 
@@ -28,39 +28,7 @@ LOCAL_SHARE = 0.05
 N_BOOTSTRAP = 100
 
 
-def make_gate(size: ModalitySize) -> FeatureGate:
-    """Return the gates of one modality."""
-    config = {k: v for k, v in (size.gate or {}).items() if k not in ("context", "convention", "sigma")}
-    return FeatureGate(size.n_features, **config)
-
-
-class MosaicModule(BaseModuleClass):
-    """Base of all networks: what they return as a loss, and on top the price of open gates."""
-
-    @property
-    def gates(self) -> list[FeatureGate]:
-        """Gates of all modalities that have some."""
-        return [gate for _, gate in self.inputs.gates.items()]
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the network; without gates nothing is added."""
-        out = super().forward(*args, **kwargs)
-        if len(out) == 3 and self.gates:
-            self._charge(out[2])
-        return out
-
-    def _charge(self, output: Any) -> None:
-        """Add price times expected number of open features to a loss, and log both."""
-        total = output.loss.new_zeros(())
-        for name, gate in self.inputs.gates.items():
-            if gate.lam > 0:
-                total = total + gate.lam * gate.price()
-            output.extra_metrics[f"open_{name}"] = gate.n_open()
-        output.loss = output.loss + total
-        output.extra_metrics["gates"] = total.detach()
-
-
-class GateMixin:
+class GateMixin(MosaicHost):
     """Reading and writing of gates."""
 
     def gate_names(self) -> list[str]:
@@ -143,7 +111,7 @@ class GateMixin:
             uns: dict[str, Any] = {
                 "method": type(self).__name__,
                 "kind": config["kind"],
-                "lam": float(gate.lam),
+                "lam": float(gate.price),
                 "keep": gate.keep or -1,
             }
             uns |= {"convention": config["convention"], "sigma": config["sigma"]}
@@ -168,8 +136,6 @@ class GateMixin:
                 logger.warning(message)
 
     def _spec(self, name: str) -> dict[str, Any]:
-        from smalti._compat import SETUP_ARGS
-
         return dict(self.registry_[SETUP_ARGS]["modalities"][name])
 
     def _group_codes(self, gate: GroupGate) -> NDArray[np.int64]:
@@ -200,12 +166,14 @@ class GateMixin:
     def _local_gates(self, name: str, mdata: MuData | None) -> Any:
         """Yield positions, gates and probabilities of the cells that have the modality, batch by batch."""
         gate, at = self.module.inputs.gates[name], 0
-        for tensors in self.iterate(mdata, None, 256):
-            present = self.module.inputs.present(tensors)
+        if gate.local is None:
+            return
+        for minibatch in self.iterate(mdata, None, 256):
+            present = self.module.inputs.present(minibatch)
             here = present.get(name)
             n = len(next(iter(present.values())))
             if here is not None and bool(here.any()):
-                context = self.module.inputs.context(tensors, name, here)
+                context = self.module.inputs.context(minibatch, name, here)
                 z = gate.local.gates(context)
                 if gate.shared is not None:
                     z = z * gate.shared.gates()

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from smalti.model.base import ModalitySize, MosaicSizes
-from smalti.model.base._sizes import largest_linked_group
+from smalti.model.parts import ModalitySize, MosaicSizes, largest_linked_group
 
 SIZES = MosaicSizes(
     modalities={

@@ -1,0 +1,30 @@
+"""The network side that models share: sizes and inputs of a mosaic, decoding, and the base of all networks."""
+
+from __future__ import annotations
+
+from ._decoding import Decoding, Observed, Space, Step
+from ._fit_inputs import FittedInputs
+from ._inputs import MosaicInputs, modality_weights, spread_rows
+from ._linear_start import CellComponents, encoder_inputs, linear_alignment, warm_start
+from ._module import GatePrice, MosaicModule
+from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
+
+__all__ = [
+    "CellComponents",
+    "Decoding",
+    "FittedInputs",
+    "GatePrice",
+    "ModalitySize",
+    "MosaicInputs",
+    "MosaicModule",
+    "MosaicSizes",
+    "Observed",
+    "Space",
+    "Step",
+    "encoder_inputs",
+    "largest_linked_group",
+    "linear_alignment",
+    "modality_weights",
+    "spread_rows",
+    "warm_start",
+]

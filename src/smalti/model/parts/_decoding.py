@@ -1,0 +1,247 @@
+"""From a latent to a likelihood: decoders, families, standards, masks, library sizes and sampled features, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows
+from smalti.nn import ByModality, Decoder, ScaledInput, SparseRows
+
+from ._inputs import spread_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from smalti.data import MosaicBatch
+    from smalti.losses import Target
+
+    from ._inputs import MosaicInputs
+    from ._sizes import MosaicSizes
+
+Space = Literal["values", "components"]
+"""What is decoded: the values of a modality under its likelihood, or its encoder input under a normal one."""
+
+
+class Observed(NamedTuple):
+    """What one modality of a minibatch is compared with, all ``B`` cells."""
+
+    features: Tensor | None
+    """``(S,)`` features of this step; ``None`` for all."""
+    target: Target
+    """Values at these features."""
+    log_library: Tensor | None
+    """``(B,)``, for likelihoods that scale with the library size."""
+    mask: Tensor | None
+    """``(B, S)`` bool, features that the batch of each cell measured; ``None`` for all."""
+    batch: Tensor
+    """``(B,)`` batch codes."""
+
+
+@dataclass
+class Step:
+    """One minibatch as decoders see it; every modality is looked up once, when it is first asked for."""
+
+    minibatch: MosaicBatch
+    inputs: MosaicInputs
+    seen: dict[str, Observed] = field(default_factory=dict)
+
+
+class Decoding(nn.Module):
+    """The decoders of a network, and all that stands between a latent and a likelihood.
+
+    Parameters
+    ----------
+    sizes
+        What the data look like.
+    decoders
+        By modality; :meth:`width_of_target` and :meth:`family_of` say what they must put out.
+    n_features_per_step
+        Features of each modality that a training step decodes, drawn at random (unbiased); ``None`` for all.
+    standardize
+        Whether modalities with a Gaussian likelihood are decoded in units of their features' standard deviations.
+    space
+        See :data:`Space`. Components are neither sampled nor masked and have no library size.
+    """
+
+    def __init__(
+        self,
+        sizes: MosaicSizes,
+        decoders: Mapping[str, Decoder],
+        *,
+        n_features_per_step: int | None = None,
+        standardize: bool = False,
+        space: Space = "values",
+    ) -> None:
+        super().__init__()
+        self.sizes, self.space, self.n_features_per_step = sizes, space, n_features_per_step
+        gaussian = FAMILIES["gaussian"]
+        self.families = {
+            name: gaussian if space == "components" else FAMILIES[size.likelihood]
+            for name, size in sizes.modalities.items()
+        }
+        self.decoders: ByModality[Decoder] = ByModality(decoders)
+        for name, decoder in self.decoders.items():
+            decoder.log_scale.requires_grad_(self.families[name].uses_scale)
+        self.standards: ByModality[ScaledInput] = ByModality(
+            {
+                name: ScaledInput(size.n_features, 1, log=False)
+                for name, size in sizes.modalities.items()
+                if standardize and space == "values" and size.likelihood == "gaussian"
+            }
+        )
+
+    @torch.no_grad()
+    def initialise(self, rates: Mapping[str, Tensor], standards: Mapping[str, ScaledInput]) -> None:
+        """Start decoders at the mean of every feature.
+
+        Parameters
+        ----------
+        rates
+            ``(G,)`` by modality: mean value, or mean share of the library for likelihoods that have one.
+        standards
+            Fitted means and standard deviations of modalities with a Gaussian likelihood.
+        """
+        for name, layer in self.standards.items():
+            layer.load_state_dict(standards[name].state_dict())
+        if self.space == "values":
+            for name, rate in rates.items():
+                start = torch.zeros_like(rate) if name in self.standards else rate
+                self.decoders[name].bias.copy_(self.families[name].initial_head(start))
+
+    def covariates(self, batch: Tensor) -> Tensor | None:
+        """Return one-hot batches, ``(B, n_batch)``; equal shares for -1; ``None`` if there is only one batch."""
+        n = self.sizes.n_batch
+        if n < 2:
+            return None
+        one_hot = F.one_hot(batch.clamp(min=0), n).to(torch.get_default_dtype())
+        return torch.where((batch < 0)[:, None], torch.full_like(one_hot, 1 / n), one_hot)
+
+    # ------------------------------------------------------------------ the training side
+
+    def step(self, minibatch: MosaicBatch, inputs: MosaicInputs) -> Step:
+        """Return the minibatch as decoders see it; features, targets, masks and library sizes are made once."""
+        return Step(minibatch, inputs)
+
+    def observed(self, step: Step, name: str) -> Observed:
+        """Return what modality ``name`` of the step is compared with."""
+        if name not in step.seen:
+            step.seen[name] = self._components(step, name) if self.space == "components" else self._values(step, name)
+        return step.seen[name]
+
+    def nll(self, step: Step, name: str, z: Tensor, rows: Tensor, *, log_scale: Tensor | None = None) -> Tensor:
+        """Return the negative log-likelihood of a modality given latents.
+
+        Parameters
+        ----------
+        step
+            The minibatch.
+        name
+            Modality to decode.
+        z
+            ``(n, d)`` latents of the cells chosen by ``rows``.
+        rows
+            ``(B,)`` bool; cells that have the modality.
+        log_scale
+            ``(1, G)`` log scales instead of the decoder's own.
+
+        Returns
+        -------
+        ``(n,)``, nats, mean over the measured features of the step.
+        """
+        seen, decoder = self.observed(step, name), self.decoders[name]
+        batch = seen.batch[rows]
+        mask = None if seen.mask is None else seen.mask[rows]
+        log_library = None if seen.log_library is None else seen.log_library[rows]
+        heads = self._heads(z, name, batch, log_library, seen.features, mask)
+        if log_scale is None:
+            log_scale = decoder.scales(batch, seen.features)
+        elif seen.features is not None:
+            log_scale = log_scale[:, seen.features]
+        return reconstruction_nll(self.families[name], take_rows(seen.target, rows), heads, log_scale, mask)
+
+    # ----------------------------------------------------------------- the user's side
+
+    def expected(
+        self, z: Tensor, name: str, batch: Tensor, log_library: Tensor | None, features: Tensor | None
+    ) -> Tensor:
+        """Return expected values of a modality, ``(B, S)``, on the scale of its raw values.
+
+        Parameters
+        ----------
+        z
+            ``(B, d)`` latents.
+        name
+            Modality to predict.
+        batch
+            ``(B,)`` batch codes, -1 for an average batch.
+        log_library
+            ``(B,)`` log library sizes, for likelihoods that have one.
+        features
+            ``(S,)`` features; all by default.
+        """
+        decoder, family = self.decoders[name], self.families[name]
+        if decoder.mean_link == "softmax" and features is not None:  # all features share the total
+            heads = self._heads(z, name, batch, log_library, None, None)[:, :, features]
+        else:
+            heads = self._heads(z, name, batch, log_library, features, None)
+        mean = family.mean(heads, decoder.scales(batch, features).expand(heads.shape[1:]))
+        if name not in self.standards:
+            return mean
+        centre, scale = self.standards[name].centre[0], self.standards[name].scale
+        spread = torch.where(scale > 0, 1 / scale.clamp(min=1e-12), torch.zeros_like(scale))
+        return mean * (spread if features is None else spread[features]) + (
+            centre if features is None else centre[features]
+        )
+
+    # ------------------------------------------------------------------ parts
+
+    def _heads(
+        self,
+        z: Tensor,
+        name: str,
+        batch: Tensor,
+        log_library: Tensor | None,
+        features: Tensor | None,
+        mask: Tensor | None,
+    ) -> Tensor:
+        heads = self.decoders[name](z, self.covariates(batch), features, mask)
+        if log_library is not None and self.families[name].uses_library:
+            heads = torch.cat([heads[:1] + log_library[None, :, None], heads[1:]])
+        return heads
+
+    def _values(self, step: Step, name: str) -> Observed:
+        inputs, minibatch = step.inputs, step.minibatch
+        batch, n_features = inputs.batch(minibatch), self.sizes.modalities[name].n_features
+        features = self._sample_features(n_features, batch.device)
+        values = minibatch["values"][name]
+        if name in self.standards:
+            x = values.to_dense(n_features) if isinstance(values, SparseRows) else values
+            x = self.standards[name](x, torch.zeros_like(batch))
+            target: Target = x if features is None else x[:, features]
+        else:
+            target = make_target(values, features, n_features)
+        log_library = inputs.log_library(minibatch, name) if self.families[name].uses_library else None
+        return Observed(features, target, log_library, inputs.feature_mask(name, batch, features), batch)
+
+    def _components(self, step: Step, name: str) -> Observed:
+        inputs, minibatch = step.inputs, step.minibatch
+        here = inputs.present(minibatch)[name]
+        with torch.no_grad():
+            target = spread_rows(inputs.encode(minibatch, name, here), here)
+        return Observed(None, target, None, None, inputs.batch(minibatch))
+
+    def _sample_features(self, n_features: int, device: torch.device) -> Tensor | None:
+        """Draw the features that this step decodes: at random in training, evenly spaced in validation."""
+        wanted = self.n_features_per_step
+        if wanted is None or n_features <= wanted:
+            return None
+        if not self.training:
+            return torch.linspace(0, n_features - 1, wanted, device=device).long()
+        return torch.randperm(n_features, device=device)[:wanted]
