@@ -172,13 +172,12 @@ def describe(
     """Tell who was measured in what, what is wrong, and which model fits."""
     with _friendly(debug):
         from smalti import pl, tl
-        from smalti.pl._axes import figure_of
 
         mdata = _read(source, batch_key, labels_key)
         found = tl.describe_mosaic(mdata, batch_key=batch_key, labels_key=labels_key)
         _say(repr(found))
         if plot is not None:
-            _save(figure_of(pl.mosaic(mdata, batch_key=batch_key)), plot)
+            _save(pl.figure_of(pl.mosaic(mdata, batch_key=batch_key)), plot)
 
 
 # ------------------------------------------------------------------ parts

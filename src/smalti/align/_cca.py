@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smalti.pp._gram import canonical_axes
+from smalti.pp import canonical_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ class SoftCCA:
             blocks[at[a], at[b]], blocks[at[b], at[a]] = cross, cross.T
         sizes = tuple(view.components.shape[1] for view in views.values())
         d = min(n_latent, sorted(sizes)[-2])
-        axes, correlations = canonical_axes(_SoftGram(sizes, blocks), ridge, d)  # type: ignore[arg-type]
+        axes, correlations = canonical_axes(_SoftGram(sizes, blocks), ridge, d)
         correlations = np.clip(correlations, 0.0, 1.0)
         out = {}
         for name, weight in zip(names, axes, strict=True):

@@ -11,6 +11,7 @@ from ._bulk_transform import BulkTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
 from ._default import default_transform, make_transform
+from ._gram import Covariances, canonical_axes
 from ._modality import ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import clr, lsi, pca
 from ._transforms import CLR, LSI, PCA
@@ -21,6 +22,7 @@ __all__ = [
     "PCA",
     "BulkTransform",
     "Counts",
+    "Covariances",
     "LinearCCA",
     "LinearTransform",
     "Methylation",
@@ -30,6 +32,7 @@ __all__ = [
     "as_modalities",
     "beta_to_m",
     "bulk",
+    "canonical_axes",
     "choose_n_components",
     "clr",
     "default_transform",

@@ -11,9 +11,10 @@ import torch
 
 from smalti._gate_report import diagnose
 from smalti._validate import check_positive
+from smalti.losses import canonical_correlations
 from smalti.nn import SIGMA, GlobalGate
 
-from ._cca_parts import deep_correlation, linear_start, refit
+from ._cca_parts import linear_start, refit
 from ._result import Selection, spread
 from ._values import Values, paired_rows
 
@@ -129,7 +130,7 @@ class CCAProblem:
             for _ in range(n_steps):
                 kept = self.batch(rng, kept)
                 u, v = (f(x * g.gates()) for x, g, f in zip(kept, gates, encoders, strict=True))
-                loss = -deep_correlation(u, v, RIDGE) + lam * (gates[0].price() + gates[1].price())
+                loss = -canonical_correlations(u, v, ridge=RIDGE).mean() + lam * (gates[0].price() + gates[1].price())
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

@@ -28,7 +28,6 @@ LOWEST, LOWEST_NULL, HIGHEST, N_BISECTIONS = 1e-3, 0.02, 2.0, 6
 SAME = 0.95
 """Jaccard index from which two selections count as the same."""
 N_SEARCH = 10
-THRESHOLD = 0.7
 
 
 @dataclass
