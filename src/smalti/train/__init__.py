@@ -5,12 +5,16 @@ from __future__ import annotations
 from ._balanced import BalancedBatchSampler
 from ._callbacks import RestoreBest, SeedEpochs, WriteCheckpoint
 from ._options import PlanOptions
+from ._paired import MosaicBatchSampler
 from ._plans import AdversarialPlan, MosaicPlan
-from ._splitter import MosaicBatchSampler, MosaicSplitter
+from ._sampler import EpochSampler, MakeSampler
+from ._splitter import MosaicSplitter
 
 __all__ = [
     "AdversarialPlan",
     "BalancedBatchSampler",
+    "EpochSampler",
+    "MakeSampler",
     "MosaicBatchSampler",
     "MosaicPlan",
     "MosaicSplitter",
