@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from smalti import model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Bridge = Literal["pairs", "labels", "links"]
 """What tells a model which profiles of two modalities belong together: paired cells, labels, linked features."""
@@ -118,6 +121,8 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
 )
 
+WIDTH = 100
+"""Characters of a line of code."""
 NOTHING_LINKS = "no pairs, no labels, no links"
 """Row of the guide for what no model is for."""
 NO_MODEL = "no method can tell a right match from a wrong one"
@@ -132,7 +137,7 @@ def entry(name: str) -> ModelEntry:
 def example_code(
     name: str,
     *,
-    arguments: str = "",
+    modalities: Mapping[str, str] | None = None,
     batch_key: str | None = None,
     labels_key: str | None = None,
     links: str = "",
@@ -143,18 +148,31 @@ def example_code(
     ----------
     name
         Name of the model.
-    arguments
-        Arguments of ``setup_mudata`` after the MuData, as code, batches included.
+    modalities
+        What ``setup_mudata`` is told of each modality, as code; nothing by default.
     batch_key, labels_key
         Columns with batches and labels.
     links
         Lines that make a table ``links``; empty for none.
+
+    Returns
+    -------
+    Lines of at most 100 characters, unless names are very long.
     """
+    batch = f", batch_key={batch_key!r}" if batch_key else ""
+    specs = [f"{key!r}: {spec}" for key, spec in (modalities or {}).items()]
     filled = {
-        "arguments": arguments,
-        "batch_key": f", batch_key={batch_key!r}" if batch_key else "",
+        "arguments": (f", modalities={{{', '.join(specs)}}}" if specs else "") + batch,
+        "batch_key": batch,
         "labels_key": f", labels_key={labels_key!r}" if labels_key else "",
         "links": links,
         "pass_links": ", links=links" if links else "",
     }
-    return "\n".join(line for text in entry(name).code if (line := text.format(**filled)))
+    long = ", modalities={\n    " + ",\n    ".join(specs) + f",\n}}{batch}"
+    lines = []
+    for text in entry(name).code:
+        line = text.format(**filled)
+        if specs and max(map(len, line.splitlines()), default=0) > WIDTH:
+            line = text.format(**filled | {"arguments": long})
+        lines.append(line)
+    return "\n".join(line for line in lines if line)

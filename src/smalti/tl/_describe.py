@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-MAX_LINE = 62
-"""Characters of arguments that fit into one line of code."""
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MosaicDescription(MosaicFacts):
@@ -128,7 +125,7 @@ def describe_mosaic(
             here[:, filled],
             used,
             None if table is None else table[used],
-            arguments=_arguments({name: modalities[name] for name in used}, batch_key),
+            modalities=_specifications({name: modalities[name] for name in used}),
             batch_key=batch_key,
             labels_key=labels_key,
             links=find_links(mdata, used),
@@ -180,16 +177,11 @@ def _label_table(
     return out.sort_values("all", ascending=False, kind="stable")
 
 
-def _arguments(modalities: dict[str, ModalityDescription], batch_key: str | None) -> str:
-    """Return the arguments of ``setup_mudata`` after the MuData, as code; on several lines if there are many."""
-    specs = []
+def _specifications(modalities: dict[str, ModalityDescription]) -> dict[str, str]:
+    """Return what ``setup_mudata`` is told of each modality, as code."""
+    specs = {}
     for name, facts in modalities.items():
-        likelihood = repr(facts.likelihood)
+        specs[name] = repr(facts.likelihood)
         if facts.layer is not None:
-            likelihood = f"sm.data.Modality(likelihood={likelihood}, layer={facts.layer!r})"
-        specs.append(f"{name!r}: {likelihood}")
-    batch = f", batch_key={batch_key!r}" if batch_key else ""
-    text = f", modalities={{{', '.join(specs)}}}{batch}"
-    if len(text) <= MAX_LINE:
-        return text
-    return ", modalities={\n    " + ",\n    ".join(specs) + f",\n}}{batch}"
+            specs[name] = f"sm.data.Modality(likelihood={facts.likelihood!r}, layer={facts.layer!r})"
+    return specs

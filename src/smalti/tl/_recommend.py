@@ -15,7 +15,7 @@ from ._catalogue import NO_MODEL, entry, example_code
 from ._feature_links import links_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ def recommend(
     names: list[str],
     labels: pd.DataFrame | None,
     *,
-    arguments: str = "",
+    modalities: Mapping[str, str] | None = None,
     batch_key: str | None = None,
     labels_key: str | None = None,
     links: Sequence[FeatureLink] = (),
@@ -68,8 +68,8 @@ def recommend(
         Names of these modalities.
     labels
         Numbers of cells by label (rows) and modality (columns ``names``); ``None`` without labels.
-    arguments
-        Arguments of ``setup_mudata`` after the MuData, as code.
+    modalities
+        What ``setup_mudata`` is told of each modality, as code.
     batch_key, labels_key
         Columns with batches and labels, for the code.
     links
@@ -81,7 +81,7 @@ def recommend(
     both = shared_cells(here)
     np.fill_diagonal(both, 0)
     groups = [[names[i] for i in group] for group in linked_groups(here)]
-    code = partial(example_code, arguments=arguments, batch_key=batch_key, labels_key=labels_key)
+    code = partial(example_code, modalities=modalities, batch_key=batch_key, labels_key=labels_key)
     if len(groups) > 1:
         return _unlinked(both, names, groups, labels, links, code)
     reasons = [_pairs_reason(here)]
