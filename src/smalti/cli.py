@@ -119,9 +119,7 @@ def demo(
 def fit(
     source: In,
     target: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write (.h5mu).")],
-    model_name: Annotated[
-        str, typer.Option("--model", "-m", help="Model to fit; `smalti models` lists them.")
-    ] = "clue",
+    model_name: Annotated[str, typer.Option("--model", "-m", help="Model; `smalti models` lists them.")] = "clue",
     modalities: Annotated[
         str | None,
         typer.Option(help="Such as rna=nb,adt=nb or rna,adt. By default all, kinds inferred from the values."),

@@ -8,6 +8,7 @@ from ._evidence import Evidence, label_evidence, link_evidence, pair_evidence
 from ._fit import Alignment, fit_alignment
 from ._links import LinkScale, check_links, link_matrices, linked_values, widest
 from ._plan import CellMatch, TransportPlan, transport_plan
+from ._plan_table import PlanTable
 from ._problem import AlignmentSettings, Problem
 from ._space import matching_space
 from ._transport import entropic_plan, gromov_plan, squared_distances
@@ -22,6 +23,7 @@ __all__ = [
     "CellMatch",
     "Evidence",
     "LinkScale",
+    "PlanTable",
     "Problem",
     "SoftCCA",
     "TransportPlan",

@@ -26,7 +26,7 @@ from ._gates import (
 from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
-from ._planned import PlannedEncoder, PlanTable
+from ._planned import PlannedEncoder
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
 from ._tokens import (
@@ -73,7 +73,6 @@ __all__ = [
     "MeanLink",
     "Norm",
     "PatchTokens",
-    "PlanTable",
     "PlannedEncoder",
     "ProjectionKind",
     "ScaledInput",

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from ._base import LinearTransform
-from ._bulk import filter_low_counts, filter_probes, impute_mean
-from ._bulk_kinds import Counts, Methylation, Reals
+from ._bulk import (
+    BulkTransform,
+    Counts,
+    Methylation,
+    Reals,
+    beta_to_m,
+    filter_low_counts,
+    filter_probes,
+    impute_mean,
+    m_to_beta,
+    median_of_ratios,
+    size_factors,
+)
 from ._bulk_mudata import as_modalities, bulk
-from ._bulk_scales import beta_to_m, m_to_beta, median_of_ratios, size_factors
-from ._bulk_transform import BulkTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
 from ._default import default_transform, make_transform

@@ -28,8 +28,8 @@ from smalti.nn import ByModality, Discriminator, PlannedEncoder
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from smalti.align import PlanTable
     from smalti.model.base import MosaicSizes
-    from smalti.nn import PlanTable
 
     from ._options import Align, Encoder, Solver, UnpairedOptions
 

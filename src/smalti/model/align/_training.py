@@ -11,6 +11,7 @@ import torch
 
 from smalti._errors import NotFittedError
 from smalti.align import (
+    PlanTable,
     Problem,
     TransportPlan,
     Verdict,
@@ -28,7 +29,6 @@ from smalti.align import (
 )
 from smalti.data import COUNT_LIKELIHOODS
 from smalti.model.base import MosaicModel, encoder_inputs
-from smalti.nn import PlanTable
 
 if TYPE_CHECKING:
     import pandas as pd
