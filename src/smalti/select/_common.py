@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.random_projection import GaussianRandomProjection
 
 from smalti._gate_report import diagnose
+from smalti._gate_table import gate_table
 from smalti._validate import check_choice, check_count, check_positive, shorten
 from smalti.nn import open_probability
 
 from ._engine import SelectOptions, optimise
 from ._path import Path, follow, price_between, search, stability
 from ._prune import prune
-from ._result import Selection, partners, spread
+from ._result import Selection, among_all, partners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,16 +155,16 @@ def finish(
     for name, values in problem.values.items():
         n, at = len(values.names), values.columns
         probability = open_probability(mu[name], sigma).numpy()
-        table = pd.DataFrame(index=values.names)
-        table["selected"] = spread(selected[name], at, n, False)
-        table["gate"] = spread(np.where(selected[name], mu[name].clamp(0, 1).numpy(), 0.0), at, n, 0.0)
-        table["gate_prob"] = spread(probability, at, n, 0.0)
-        if name in shares:
-            table["gate_stability"] = spread(shares[name], at, n, 0.0)
-        for column, content in (extra or {}).get(name, {}).items():
-            table[column] = spread(content, at, n, np.nan)
-        tables[name] = table
-        along[name] = np.stack([spread(path.selected(i)[name], at, n, False) for i in range(len(path.lams))])
+        further = {"gate_stability": among_all(shares[name], at, n, 0.0)} if name in shares else {}
+        further |= {key: among_all(v, at, n, np.nan) for key, v in (extra or {}).get(name, {}).items()}
+        tables[name] = gate_table(
+            values.names,
+            selected=among_all(selected[name], at, n, False),
+            gate=among_all(np.where(selected[name], mu[name].clamp(0, 1).numpy(), 0.0), at, n, 0.0),
+            gate_prob=among_all(probability, at, n, 0.0),
+            further=further,
+        )
+        along[name] = np.stack([among_all(path.selected(i)[name], at, n, False) for i in range(len(path.lams))])
         message = diagnose(name, probability, selected[name], f"lam={lam:.3g}")
         if message and choice.n_features is None:
             logger.warning(message)
