@@ -9,7 +9,7 @@ from ._fit import Alignment, fit_alignment
 from ._links import LinkScale, check_links, link_matrices, linked_values, widest
 from ._plan import CellMatch, TransportPlan, transport_plan
 from ._plan_table import PlanTable
-from ._problem import AlignmentSettings, Problem
+from ._problem import AlignmentProblem, AlignmentSettings
 from ._space import matching_space
 from ._transport import entropic_plan, gromov_plan, squared_distances
 from ._verdict import Verdict, held_out_agreement, held_out_scores, judge, main_evidence
@@ -24,7 +24,7 @@ __all__ = [
     "Evidence",
     "LinkScale",
     "PlanTable",
-    "Problem",
+    "AlignmentProblem",
     "SoftCCA",
     "TransportPlan",
     "Verdict",

@@ -208,8 +208,8 @@ def structural_similarity(u: Tensor, v: Tensor, plan: Tensor) -> Tensor:
     rows = plan[kept] / mass[kept, None]
     x, y = _kernel(u[kept]), rows @ _kernel(v) @ rows.T
     x, y = x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)
-    cross, spread = (x * y).mean(dim=1), x.square().mean(dim=1) + y.square().mean(dim=1)
-    return 1 - ((2 * cross + 1e-4) / (spread + 1e-4)).mean()
+    cross, variances = (x * y).mean(dim=1), x.square().mean(dim=1) + y.square().mean(dim=1)
+    return 1 - ((2 * cross + 1e-4) / (variances + 1e-4)).mean()
 
 
 def _kernel(z: Tensor) -> Tensor:

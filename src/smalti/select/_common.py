@@ -17,7 +17,7 @@ from smalti._validate import check_choice, check_count, check_positive, shorten
 from smalti.nn import open_probability
 
 from ._engine import SelectOptions, optimise
-from ._path import Path, follow, price_between, search, stability
+from ._path import Path, price_between, run_prices, search, stability
 from ._prune import prune
 from ._result import Selection, among_all, partners
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from ._engine import Problem, Starts
+    from ._engine import SelectionProblem, Starts
     from ._values import Values
 
 logger = logging.getLogger(__name__)
@@ -63,14 +63,14 @@ class Choice:
             check_count(self.n_features, "n_features")
         check_positive(self.stability, "stability", allow_zero=True)
 
-    def follow(self, problem: Problem, start: Starts | None, size: dict[str, NDArray[np.int64]]) -> Path:
+    def run(self, problem: SelectionProblem, start: Starts | None, size: dict[str, NDArray[np.int64]]) -> Path:
         """Return the runs, the chosen one marked; ``"auto"`` needs a start and else is ``"path"``."""
         if self.n_features is not None:
             return search(problem, self.n_features, size, seed=self.random_state, start=start)
         if self.lam == "auto" and start is not None:
             lam = price_between(problem, start, size, seed=self.random_state)
         elif isinstance(self.lam, str):
-            return follow(problem, seed=self.random_state, start=start)
+            return run_prices(problem, seed=self.random_state, start=start)
         else:
             lam = float(self.lam)
         path = Path()
@@ -122,7 +122,7 @@ def prune_modality(
 
 def finish(
     mdata: MuData,
-    problem: Problem,
+    problem: SelectionProblem,
     path: Path,
     choice: Choice,
     *,

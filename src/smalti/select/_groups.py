@@ -137,7 +137,7 @@ def group_fs(
     statistic = dependence(sample) if values.n_features <= 5000 else partial_dependence(sample, codes, random_state)
     share = np.bincount(codes, statistic > 1) / size
     start = {modality: torch.from_numpy(np.where(share >= min_share, 0.75, 0.25).astype(np.float32))}
-    path = choice.follow(problem, start, {modality: size})
+    path = choice.run(problem, start, {modality: size})
     mu = path.mu[path.chosen][modality]
     if use_prune and n_features is None and bool((mu > 0).any()):
         at = np.flatnonzero((mu > 0).numpy()[codes])
