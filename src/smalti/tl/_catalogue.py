@@ -27,7 +27,7 @@ class ModelEntry:
     needs: tuple[Bridge, ...] = ()
     """Any one of these is enough, as long as it reaches all modalities."""
     why: str = ""
-    """Reason to recommend it; numbers of the mosaic in braces, see :func:`smalti.tl._recommend.recommend`."""
+    """Reason to recommend it; numbers of the mosaic in braces."""
     wish: str = ""
     """For which wish it is a choice beside the recommended one."""
     code: tuple[str, ...] = ()
