@@ -88,7 +88,9 @@ class AlignmentProblem:
         total = np.sum([np.sqrt(e.n / most) * e.cost(self.masses(pair)) for e in several], axis=0)
         return np.asarray(total + self.extra_cost[pair] if pair in self.extra_cost else total)
 
-    def plan(self, pair: Pair, cost: NDArray[np.float64], settings: AlignmentSettings, epsilon: float) -> NDArray:
+    def plan(
+        self, pair: Pair, cost: NDArray[np.float64], settings: AlignmentSettings, epsilon: float
+    ) -> NDArray[np.float64]:
         """Return the plan for a cost, with the mass of known pairs fixed and the structure term if wanted."""
         mass = self.masses(pair)
         fixed = self._fixed(pair)
