@@ -50,7 +50,13 @@ def read(path: Path) -> mudata.MuData:
 def test_version_and_help_are_shown() -> None:
     assert run("--version").strip() == f"smalti {sm.__version__}"
     text = run("--help")
-    assert all(command in text for command in ("demo", "fit", "describe"))
+    assert all(command in text for command in ("demo", "fit", "describe", "models"))
+
+
+def test_every_model_that_can_be_fitted_is_listed_with_what_it_is_for() -> None:
+    lines = run("models").splitlines()
+    assert [line.split()[0] for line in lines] == [e.command for e in sm.tl.MODELS if e.available]
+    assert all(len(line.split()) > 3 for line in lines)
 
 
 def test_the_module_runs_as_the_command_does() -> None:

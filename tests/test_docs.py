@@ -37,3 +37,15 @@ def test_the_changelog_has_no_section_twice() -> None:
         if line.startswith("#"):
             assert line not in headings, f"{line!r} appears twice"
             headings.append(line)
+
+
+def test_every_method_page_opens_with_what_goes_in_what_comes_out_and_when_not_to_use_it() -> None:
+    for page in sorted((ROOT / "docs" / "methods").glob("*.md")):
+        if page.stem == "index":
+            continue
+        _, _, first, second, third, after, *_ = page.read_text(encoding="utf-8").splitlines()
+        for line, opening in zip(
+            (first, second, third), ("What goes in", "What comes out", "When not to use it"), strict=True
+        ):
+            assert line.startswith(f"- **{opening}:** "), f"{page.name}: {line}"
+        assert after == ""

@@ -8,10 +8,7 @@ from scvi.data._constants import (
     _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES,
 )
 from scvi.data._constants import (
-    _MODEL_NAME_KEY as MODEL_NAME,
-)
-from scvi.data._constants import (
-    _SCVI_UUID_KEY as SCVI_UUID,
+    _SCVI_UUID_KEY,
 )
 from scvi.data._constants import (
     _SETUP_ARGS_KEY as SETUP_ARGS,
@@ -26,14 +23,17 @@ from scvi.model._utils import parse_device_args
 
 __all__ = [
     "FIELD_REGISTRIES",
-    "MODEL_NAME",
-    "SCVI_UUID",
     "SETUP_ARGS",
     "SETUP_METHOD_NAME",
+    "SETUP_PREFIX",
     "STATE_REGISTRY",
     "distributed_strategy",
     "resolve_device",
 ]
+
+
+SETUP_PREFIX = _SCVI_UUID_KEY.removesuffix("_uuid")
+"""What all names begin with that ``setup_mudata`` leaves in a MuData."""
 
 
 def distributed_strategy(strategy: object) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import mudata
 from mudata import MuData
 
+from smalti._compat import SETUP_PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -66,7 +68,7 @@ def rebuild_mudata(mdata: MuData, modalities: Mapping[str, AnnData], source: pd.
     rows: NDArray[np.int64] = source.loc[new.obs_names].to_numpy()
     obs = mdata.obs.iloc[rows].copy()
     obs.index = new.obs_names
-    new.obs = obs.drop(columns=[c for c in obs.columns if str(c).startswith("_scvi")])
+    new.obs = obs.drop(columns=[c for c in obs.columns if str(c).startswith(SETUP_PREFIX)])
     own = set(mdata.mod)  # `obsm` and `obsp` also hold mudata's own mask of each modality
     for key in set(mdata.obsm) - own:
         new.obsm[key] = _take(mdata.obsm[key], rows, new.obs_names)
@@ -75,7 +77,7 @@ def rebuild_mudata(mdata: MuData, modalities: Mapping[str, AnnData], source: pd.
     if new.var_names.equals(mdata.var_names):
         new.var = mdata.var.copy()
     for key, value in mdata.uns.items():
-        if not str(key).startswith("_scvi"):
+        if not str(key).startswith(SETUP_PREFIX):
             new.uns[key] = deepcopy(value)
     return new
 

@@ -1,4 +1,4 @@
-"""The command line: ``smalti demo``, ``smalti fit``, ``smalti describe``.
+"""The command line: ``smalti demo``, ``smalti fit``, ``smalti describe``, ``smalti models``.
 
 Nothing heavy is imported before a command runs, so that ``smalti --help`` is quick.
 """
@@ -119,7 +119,7 @@ def demo(
 def fit(
     source: In,
     target: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write (.h5mu).")],
-    model_name: Annotated[str, typer.Option("--model", "-m", help="Model to fit.")] = "clue",
+    model_name: Annotated[str, typer.Option("--model", "-m", help="Model; `smalti models` lists them.")] = "clue",
     modalities: Annotated[
         str | None,
         typer.Option(help="Such as rna=nb,adt=nb or rna,adt. By default all, kinds inferred from the values."),
@@ -172,13 +172,22 @@ def describe(
     """Tell who was measured in what, what is wrong, and which model fits."""
     with _friendly(debug):
         from smalti import pl, tl
-        from smalti.pl._axes import figure_of
 
         mdata = _read(source, batch_key, labels_key)
         found = tl.describe_mosaic(mdata, batch_key=batch_key, labels_key=labels_key)
         _say(repr(found))
         if plot is not None:
-            _save(figure_of(pl.mosaic(mdata, batch_key=batch_key)), plot)
+            _save(pl.figure_of(pl.mosaic(mdata, batch_key=batch_key)), plot)
+
+
+@app.command()
+def models() -> None:
+    """List the models and what each is for."""
+    from smalti import tl
+
+    for entry in tl.MODELS:
+        if entry.available:
+            _say(f"{entry.command:12} {entry.what}")
 
 
 # ------------------------------------------------------------------ parts
@@ -247,17 +256,11 @@ def _write(mdata: MuData, path: Path) -> None:
 
 
 def _model_class(name: str) -> Any:
-    from smalti import model
+    from smalti import model, tl
     from smalti._validate import check_choice
-    from smalti.model.base import MosaicModel
 
-    found = {key.lower(): getattr(model, key) for key in model.__all__}
-    found = {
-        key: cls
-        for key, cls in found.items()
-        if isinstance(cls, type) and issubclass(cls, MosaicModel) and cls is not MosaicModel
-    }
-    return found[check_choice(name, list(found), "--model")]
+    found = {entry.command: entry.name for entry in tl.MODELS if entry.available}
+    return getattr(model, found[check_choice(name, list(found), "--model")])
 
 
 def _parse_modalities(text: str | None) -> dict[str, str | None] | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smalti.align import Problem, link_evidence, make_view
+from smalti.align import AlignmentProblem, link_evidence, make_view
 
 
 @dataclass
@@ -31,10 +31,12 @@ def planted(n: int = 240, n_modalities: int = 2, n_links: int = 16, noise: float
     )
 
 
-def linked_problem(data: Planted, *, permute: int | None = None, **options: int) -> Problem:
+def linked_problem(data: Planted, *, permute: int | None = None, **options: int) -> AlignmentProblem:
     """Return the problem of aligning the first two modalities by links."""
     views = (make_view(data.components[0], **options), make_view(data.components[1], **options))
     second = data.linked[1]
     if permute is not None:
         second = second[:, np.random.default_rng(permute).permutation(second.shape[1])]
-    return Problem({"a": views[0], "b": views[1]}, {("a", "b"): [link_evidence(views, (data.linked[0], second))]})
+    return AlignmentProblem(
+        {"a": views[0], "b": views[1]}, {("a", "b"): [link_evidence(views, (data.linked[0], second))]}
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from align._planted import linked_problem, planted
 
-from smalti.align import BASELINES, Problem, align_baseline
+from smalti.align import BASELINES, AlignmentProblem, align_baseline
 from smalti.metrics import foscttm
 
 
@@ -21,6 +21,6 @@ def test_a_baseline_gives_a_row_per_cell_and_those_with_evidence_use_it(method):
 def test_baselines_that_need_evidence_say_so():
     problem = linked_problem(planted(60))
     with pytest.raises(ValueError, match="needs links"):
-        align_baseline(Problem(problem.views, {}), "mnn")
+        align_baseline(AlignmentProblem(problem.views, {}), "mnn")
     with pytest.raises(ValueError, match="'gromov'"):
         align_baseline(problem, "nearest")

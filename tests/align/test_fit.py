@@ -9,8 +9,8 @@ import pytest
 from align._planted import linked_problem, planted
 
 from smalti.align import (
+    AlignmentProblem,
     AlignmentSettings,
-    Problem,
     fit_alignment,
     held_out_scores,
     judge,
@@ -68,7 +68,7 @@ def test_a_few_known_pairs_align_the_others():
     data = planted()
     views = tuple(make_view(x) for x in data.components)
     rows = np.arange(0, 240, 16)
-    problem = Problem(
+    problem = AlignmentProblem(
         {"a": views[0], "b": views[1]},
         {("a", "b"): [pair_evidence(views, (rows, rows))]},
         {("a", "b"): (rows, rows)},
@@ -86,7 +86,7 @@ def test_labels_align_types():
     data = planted()
     views = tuple(make_view(x) for x in data.components)
     evidence = label_evidence(views, (data.kind, data.kind), [str(k) for k in range(5)])
-    aligned = fit_alignment(Problem({"a": views[0], "b": views[1]}, {("a", "b"): [evidence]}), QUICK)
+    aligned = fit_alignment(AlignmentProblem({"a": views[0], "b": views[1]}, {("a", "b"): [evidence]}), QUICK)
     assert score(data, aligned) < 0.2
     assert label_evidence(views, (np.zeros(240, int), data.kind), ["x"] * 5) is None
 
@@ -98,10 +98,10 @@ def test_three_modalities_meet_through_the_one_that_both_others_are_linked_to():
         (a, b): [link_evidence((views[a], views[b]), (data.linked["abc".index(a)], data.linked["abc".index(b)]))]
         for a, b in (("a", "b"), ("b", "c"))
     }
-    aligned = fit_alignment(Problem(views, evidence), QUICK)
+    aligned = fit_alignment(AlignmentProblem(views, evidence), QUICK)
     assert score(data, aligned, ("a", "c")) < 0.08
     with pytest.raises(ValueError, match="connect 'c' to 'a', 'b'"):
-        fit_alignment(Problem(views, {("a", "b"): evidence["a", "b"]}), QUICK)
+        fit_alignment(AlignmentProblem(views, {("a", "b"): evidence["a", "b"]}), QUICK)
 
 
 def test_landmarks_do_nearly_as_well_as_all_cells():
@@ -115,7 +115,7 @@ def test_nothing_to_go_by_is_said_loudly(caplog):
     data = planted(80)
     views = {name: make_view(x) for name, x in zip("ab", data.components, strict=True)}
     with caplog.at_level(logging.WARNING):
-        verdict = fit_alignment(Problem(views, {}), QUICK).verdict
+        verdict = fit_alignment(AlignmentProblem(views, {}), QUICK).verdict
     assert "do not identify" in caplog.text
     assert not verdict.identified
     assert "no evidence" in str(verdict)
@@ -126,7 +126,7 @@ def test_a_cost_between_donors_keeps_their_cells_apart():
     problem = linked_problem(data)
     donor = np.arange(240) % 2
     apart = 10.0 * (donor[:, None] != donor[None])
-    problem = Problem(problem.views, problem.evidence, {}, {("a", "b"): apart})
+    problem = AlignmentProblem(problem.views, problem.evidence, {}, {("a", "b"): apart})
     plan = fit_alignment(problem, QUICK).plans["a", "b"]
     assert plan[apart > 0].sum() < 0.01
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from align._planted import linked_problem, planted
 
-from smalti.align import Problem, fit_alignment, matching_space
+from smalti.align import AlignmentProblem, fit_alignment, matching_space
 from smalti.align._space import evidence_features, mutual_neighbors
 from smalti.metrics import foscttm
 
@@ -28,7 +28,7 @@ def test_mutual_neighbors_are_those_of_a_double_loop() -> None:
 def test_a_shift_between_modalities_is_undone_and_order_does_not_matter() -> None:
     rng = np.random.default_rng(0)
     problem = linked_problem(planted())
-    bare = Problem(problem.views, {})
+    bare = AlignmentProblem(problem.views, {})
     z = np.repeat(rng.normal(size=(6, 5)) * 4, 40, axis=0) + 0.6 * rng.normal(size=(240, 5))
     moved = z + np.repeat(rng.normal(size=(6, 5)), 40, axis=0)  # every group its own way
     latents = {"a": z, "b": moved}

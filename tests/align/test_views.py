@@ -13,7 +13,7 @@ def test_every_cell_of_small_data_is_its_own_landmark():
     x = planted(50).components[0]
     view = make_view(x)
     np.testing.assert_array_equal(view.members.toarray(), np.eye(50))
-    np.testing.assert_allclose(view.coarse(view.components), view.components)
+    np.testing.assert_allclose(view.landmark_means(view.components), view.components)
     np.testing.assert_allclose(view.components.std(0), 1)
 
 
@@ -33,7 +33,7 @@ def test_means_over_landmarks_keep_the_mean_over_cells():
     x = planted(300).components[0]
     view = make_view(x, n_landmarks=40, max_cells=100)
     values = np.random.default_rng(0).normal(size=(300, 2))
-    np.testing.assert_allclose(view.mass @ view.coarse(values), values.mean(0), atol=1e-12)
+    np.testing.assert_allclose(view.mass @ view.landmark_means(values), values.mean(0), atol=1e-12)
 
 
 def test_smoothing_averages_over_the_nearest_cells():

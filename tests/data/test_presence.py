@@ -11,7 +11,7 @@ from mudata import MuData, read_h5mu
 
 from smalti._errors import MosaicAlignmentError
 from smalti._mudata import build_mudata, no_pull
-from smalti.data import presence, row_maps
+from smalti.data import linked_groups, linked_pairs, presence, row_maps, shared_cells
 
 
 def assert_maps_point_at_names(mdata):
@@ -126,3 +126,41 @@ def test_repeated_cell_names_are_refused_by_name():
 def test_an_unknown_modality_is_refused_with_those_that_exist():
     with pytest.raises(KeyError, match="'rna' not found; available: 'a', 'b', 'c'"):
         row_maps(make_mosaic(), ["a", "rna"])
+
+
+def cells(*rows, n=2):
+    """Return presence with ``n`` cells of every row."""
+    return np.repeat(np.array(rows, dtype=bool), n, axis=0)
+
+
+def test_a_chain_of_shared_cells_links_and_one_shared_cell_does_not():
+    chain = cells((1, 1, 0), (0, 1, 1))
+    assert linked_groups(chain) == [[0, 1, 2]]
+    assert linked_pairs(chain) == [(0, 1), (1, 2)]
+    weak = np.concatenate([cells((1, 1, 0)), cells((0, 1, 1), n=1)])
+    assert linked_groups(weak) == [[0, 1], [2]]
+    assert linked_groups(weak, least=1) == [[0, 1, 2]]
+    assert linked_pairs(weak) == [(0, 1)]
+
+
+def test_the_largest_group_comes_first_then_that_with_most_pairs_then_the_leftmost():
+    two = cells((1, 1, 0, 0, 0, 0), (0, 0, 1, 1, 0, 0), (0, 0, 1, 1, 0, 0), (0, 0, 0, 0, 1, 1))
+    assert linked_groups(two) == [[2, 3], [0, 1], [4, 5]]
+    assert linked_groups(cells((1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 1))) == [[1, 2, 3], [0]]
+    assert linked_groups(np.eye(3, dtype=bool)) == [[0], [1], [2]]
+    assert linked_groups(np.zeros((4, 0), dtype=bool)) == []
+
+
+def test_groups_are_those_that_brute_force_finds_whatever_the_order_of_cells_and_modalities():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        here = rng.random((12, 5)) < 0.25
+        both = {(i, j) for i in range(5) for j in range(5) if (here[:, i] & here[:, j]).sum() >= 2 or i == j}
+        for k in range(5):  # transitive closure, Warshall
+            both |= {(i, j) for i in range(5) for j in range(5) if (i, k) in both and (k, j) in both}
+        expected = {frozenset(j for j in range(5) if (i, j) in both) for i in range(5)}
+        assert {frozenset(group) for group in linked_groups(here)} == expected
+        order = rng.permutation(5)
+        moved = linked_groups(here[rng.permutation(12)][:, order])
+        assert {frozenset(int(order[i]) for i in group) for group in moved} == expected
+        np.testing.assert_array_equal(shared_cells(here), here.T.astype(int) @ here.astype(int))

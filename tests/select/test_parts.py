@@ -9,7 +9,7 @@ from _planted import moons
 from scipy.stats import chi2
 
 from smalti._gate_report import diagnose
-from smalti.select._cca_parts import deep_correlation
+from smalti.losses import canonical_correlations
 from smalti.select._graph import (
     affinity,
     differential_smoothness,
@@ -143,7 +143,7 @@ def test_the_deep_score_is_the_canonical_correlation() -> None:
     x, y = z + 0.5 * rng.standard_normal((300, 2)), z[:, ::-1] + rng.standard_normal((300, 2))
     a, b = CCA(2).fit_transform(x, y)
     expected = np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)])
-    found = deep_correlation(torch.from_numpy(x).float(), torch.from_numpy(y).float(), 1e-6)
+    found = canonical_correlations(torch.from_numpy(x).float(), torch.from_numpy(y).float(), ridge=1e-6).mean()
     assert float(found) == pytest.approx(expected, abs=0.01)
 
 

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import itertools
-import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from smalti import model
-from smalti.tl import _recommend
+from smalti.tl._feature_links import FeatureLink
 from smalti.tl._recommend import pairs_hint, recommend
+
+LINK = FeatureLink("a", "b", "gene", 12)
 
 
 def cells(*rows: tuple[int, ...], n: int = 100) -> np.ndarray:
@@ -23,53 +23,72 @@ def labels(*rows: tuple[int, ...], names: str = "ab") -> pd.DataFrame:
 
 def test_a_partly_paired_mosaic_gets_clue_and_its_share_of_pairs() -> None:
     found = recommend(cells((1, 1), (1, 0), (0, 1), (0, 1)), ["a", "b"], None)
-    assert (found.model, found.available, found.meanwhile) == ("CLUE", True, None)
+    assert found.model == "CLUE"
     assert "100 of 400 cells (25%)" in found.reasons[0]
     assert "CLUE.setup_mudata" in found.code
 
 
 def test_the_code_that_is_recommended_is_python_and_names_arguments() -> None:
-    code = recommend(cells((1, 1)), ["a", "b"], None, arguments=", batch_key='donor'", batch_key="donor").code
+    code = recommend(cells((1, 1)), ["a", "b"], None, modalities={"a": "'nb'"}, batch_key="donor").code
     compile(code, "recommended", "exec")
     assert code.count("batch_key='donor'") == 2
+    assert "modalities={'a': 'nb'}" in code
 
 
-def test_without_pairs_labels_decide_between_modis_and_unpaired_cca() -> None:
+def test_without_pairs_labels_come_before_links_and_links_before_nothing() -> None:
     here = cells((1, 0), (0, 1))
-    assert recommend(here, ["a", "b"], None).model == "UnpairedCCA"
-    found = recommend(here, ["a", "b"], labels((50, 40), (50, 0), (0, 60)))
+    found = recommend(here, ["a", "b"], labels((50, 40), (50, 0), (0, 60)), labels_key="kind", links=[LINK])
     assert found.model == "MODIS"
     assert any("1 of 3 labels" in reason for reason in found.reasons)
+    assert "labels_key='kind'" in found.code
+    assert found.alternatives[0].startswith("UnpairedCCA if cells are to be matched one by one")
+    found = recommend(here, ["a", "b"], None, links=[LINK])
+    assert found.model == "UnpairedCCA"
+    assert any("12 features of 'a' and 'b' linked by the column 'gene' of 'b'" in reason for reason in found.reasons)
+    assert "UnpairedCCA(mdata, links=links)" in found.code
 
 
-@pytest.mark.parametrize("name", ["UnpairedCCA", "MODIS"])
-def test_a_planned_model_is_said_to_be_missing_with_what_to_do_instead(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_recommend, "model", types.SimpleNamespace(CLUE=model.CLUE))
-    table = labels((5, 5)) if name == "MODIS" else None
+@pytest.mark.parametrize("table", [None, labels((50, 0), (0, 60))])
+def test_without_pairs_labels_or_links_no_model_is_recommended_and_it_is_said_what_is_missing(table) -> None:
     found = recommend(cells((1, 0), (0, 1)), ["a", "b"], table)
-    assert (found.model, found.available, found.code) == (name, False, None)
-    assert "Nothing in this version" in found.meanwhile
+    assert (found.model, found.code) == ("none", None)
+    assert "no method can tell a right match from a wrong one" in found.reasons[1]
+    assert all(word in found.reasons[2] for word in ("links", "labels", "cells measured in both"))
 
 
-def test_a_model_is_recommended_with_code_once_it_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recommend, "model", types.SimpleNamespace(CLUE=model.CLUE, MODIS=object))
-    found = recommend(cells((1, 0), (0, 1)), ["a", "b"], labels((5, 5)))
-    assert (found.model, found.available, found.meanwhile) == ("MODIS", True, None)
-    assert "sm.model.MODIS(mdata)" in found.code
-    assert "X_modis" in found.code
+def test_one_shared_cell_links_nothing() -> None:
+    here = np.concatenate([cells((1, 0), (0, 1)), cells((1, 1), n=1)])
+    found = recommend(here, ["a", "b"], None)
+    assert found.model == "none"
+    assert "at most one cell" in found.reasons[0]
+    assert found.pairs == ""
+    assert recommend(np.concatenate([here, cells((1, 1), n=1)]), ["a", "b"], None).model == "CLUE"
 
 
-def test_what_the_readme_calls_available_is_recommended_with_code() -> None:
-    here = cells((1, 0), (0, 1))
-    found = recommend(here, ["a", "b"], labels((5, 5)), arguments=", labels_key='kind'")
-    assert (found.model, found.available, found.meanwhile) == ("MODIS", True, None)
-    compile(found.code, "recommended", "exec")
-    assert "MODIS.setup_mudata" in found.code
+def test_three_modalities_need_links_or_labels_that_reach_all_of_them() -> None:
+    here = cells((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    assert recommend(here, list("abc"), None, links=[LINK]).model == "none"
+    chain = [LINK, FeatureLink("b", "c", None, 7)]
+    found = recommend(here, list("abc"), None, links=chain)
+    assert found.model == "UnpairedCCA"
+    assert "pd.concat([links, more])" in found.code
+    assert recommend(here, list("abc"), labels((5, 5, 0), (0, 0, 5), names="abc")).model == "none"
+    assert recommend(here, list("abc"), labels((5, 5, 0), (0, 5, 5), names="abc")).model == "MODIS"
+
+
+def test_few_pairs_have_a_model_that_takes_more_than_pairs_as_another_choice() -> None:
+    few, many = (recommend(cells((1, 1), n=n), ["a", "b"], labels((5, 5))) for n in (49, 50))
+    assert few.alternatives[0].startswith("UnpairedCCA")
+    assert many.alternatives == ()
+
+
+def test_many_modalities_mostly_missing_get_mca() -> None:
     rows = [tuple(int(i in pair) for i in range(5)) for pair in itertools.combinations(range(5), 2)]
     found = recommend(cells(*rows), list("abcde"), None)
-    assert (found.model, found.available) == ("MCA", True)
+    assert found.model == "MCA"
+    assert "MCA.setup_mudata" in found.code
+    assert "X_mca" in found.code
+    assert any("5 modalities, and only 40%" in reason for reason in found.reasons)
 
 
 def test_a_chain_of_pairs_is_enough() -> None:
@@ -78,21 +97,11 @@ def test_a_chain_of_pairs_is_enough() -> None:
     assert any("chains of pairs" in reason for reason in found.reasons)
 
 
-def test_groups_of_modalities_without_a_link_are_named_with_what_clue_can_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recommend, "model", types.SimpleNamespace(CLUE=model.CLUE))
+def test_groups_of_modalities_without_a_link_are_named_with_what_clue_can_do() -> None:
     found = recommend(cells((1, 1, 0), (0, 0, 1)), list("abc"), None)
-    assert found.model == "UnpairedCCA"
+    assert found.model == "none"
     assert "a + b with c" in found.reasons[0]
-    assert "modalities=['a', 'b']" in found.meanwhile
-
-
-def test_many_modalities_mostly_missing_get_mca_and_clue_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_recommend, "model", types.SimpleNamespace(CLUE=model.CLUE))
-    rows = [tuple(int(i in pair) for i in range(5)) for pair in itertools.combinations(range(5), 2)]
-    found = recommend(cells(*rows), list("abcde"), None)
-    assert (found.model, found.available) == ("MCA", False)
-    assert "CLUE" in found.meanwhile
-    assert "CLUE.setup_mudata" in found.code
+    assert "modalities=['a', 'b']" in found.reasons[-1]
 
 
 def test_one_modality_is_nothing_to_integrate() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smalti.train import BalancedBatchSampler, _balanced
+from smalti.train import BalancedBatchSampler, _sampler
 
 
 def diagonal(*sizes):
@@ -122,7 +122,7 @@ def test_processes_deal_out_the_batches_that_one_would_draw(monkeypatch, world, 
     labels = with_labels(diagonal(105), rng)
     drawn = []
     for rank in range(world):
-        monkeypatch.setattr(_balanced, "rank_and_world", lambda rank=rank: (rank, world))
+        monkeypatch.setattr(_sampler, "rank_and_world", lambda rank=rank: (rank, world))
         sampler = BalancedBatchSampler(presence, labels, 16, seed=5)
         drawn.append(list(sampler))
         assert len(sampler) == len(drawn[-1]) >= 1
@@ -140,7 +140,7 @@ def test_processes_deal_out_the_batches_that_one_would_draw(monkeypatch, world, 
 def test_more_processes_than_batches_still_get_one_each(monkeypatch):
     presence = diagonal(6, 6)
     for rank in range(3):
-        monkeypatch.setattr(_balanced, "rank_and_world", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(_sampler, "rank_and_world", lambda rank=rank: (rank, 3))
         sampler = BalancedBatchSampler(presence, unlabelled(presence), 12)
         assert len(sampler) == len(list(sampler)) == 1
 

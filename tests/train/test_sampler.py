@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smalti.train import MosaicBatchSampler, _splitter
+from smalti.train import MosaicBatchSampler, _sampler
 
 
 def mask(n, n_paired):
@@ -106,7 +106,7 @@ def test_processes_draw_equally_many_batches_and_never_the_same_one(monkeypatch,
     n, n_paired, size = case
     drawn = []
     for rank in range(world):
-        monkeypatch.setattr(_splitter, "rank_and_world", lambda rank=rank: (rank, world))
+        monkeypatch.setattr(_sampler, "rank_and_world", lambda rank=rank: (rank, world))
         sampler = MosaicBatchSampler(mask(n, n_paired), size, seed=5)
         drawn.append(list(sampler))
         assert len(sampler) == len(drawn[-1]) >= 1
@@ -122,7 +122,7 @@ def test_processes_draw_equally_many_batches_and_never_the_same_one(monkeypatch,
 def test_processes_share_cells_without_overlap_while_a_kind_lasts(monkeypatch):
     drawn = []
     for rank in range(2):
-        monkeypatch.setattr(_splitter, "rank_and_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(_sampler, "rank_and_world", lambda rank=rank: (rank, 2))
         drawn.append(set(np.concatenate(list(MosaicBatchSampler(mask(96, 48), 16, paired_share=0.5)))))
     assert drawn[0].isdisjoint(drawn[1])
     assert len(drawn[0]) == len(drawn[1]) == 48

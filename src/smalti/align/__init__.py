@@ -8,7 +8,8 @@ from ._evidence import Evidence, label_evidence, link_evidence, pair_evidence
 from ._fit import Alignment, fit_alignment
 from ._links import LinkScale, check_links, link_matrices, linked_values, widest
 from ._plan import CellMatch, TransportPlan, transport_plan
-from ._problem import AlignmentSettings, Problem
+from ._plan_table import PlanTable
+from ._problem import AlignmentProblem, AlignmentSettings
 from ._space import matching_space
 from ._transport import entropic_plan, gromov_plan, squared_distances
 from ._verdict import Verdict, held_out_agreement, held_out_scores, judge, main_evidence
@@ -22,7 +23,8 @@ __all__ = [
     "CellMatch",
     "Evidence",
     "LinkScale",
-    "Problem",
+    "PlanTable",
+    "AlignmentProblem",
     "SoftCCA",
     "TransportPlan",
     "Verdict",

@@ -17,7 +17,7 @@ from ._transport import geometry, gromov_plan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._problem import Problem
+    from ._problem import AlignmentProblem
 
 Baseline = Literal["links", "procrustes", "mnn", "gromov", "random"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
@@ -26,7 +26,7 @@ MAX_GROMOV = 800
 
 
 def align_baseline(
-    problem: Problem, method: Baseline, *, n_latent: int = 10, random_state: int = 0
+    problem: AlignmentProblem, method: Baseline, *, n_latent: int = 10, random_state: int = 0
 ) -> dict[str, NDArray[np.float64]]:
     """Align the landmarks of two modalities by a method to compare with.
 
@@ -62,13 +62,13 @@ def align_baseline(
     if len(names) != 2:
         raise ValueError(f"Baselines align two modalities, found {shorten(names)}.")
     first, second = (problem.views[name] for name in names)
-    x, y = first.coarse(first.components), second.coarse(second.components)
+    x, y = first.landmark_means(first.components), second.landmark_means(second.components)
     rng = np.random.default_rng(random_state)
     if method == "random":
         pair = [z @ rng.normal(size=(z.shape[1], n_latent)) for z in (x, y)]
         return dict(zip(names, (unit_rows(z) for z in pair), strict=True))
     if method == "gromov":
-        x, y = first.coarse(first.given), second.coarse(second.given)
+        x, y = first.landmark_means(first.unscaled), second.landmark_means(second.unscaled)
         return dict(zip(names, _gromov(problem, x, y, rng), strict=True))
     features = evidence_features(problem, (names[0], names[1]))
     if features is None:
@@ -88,7 +88,7 @@ def align_baseline(
 
 
 def _gromov(
-    problem: Problem, x: NDArray[np.float64], y: NDArray[np.float64], rng: np.random.Generator
+    problem: AlignmentProblem, x: NDArray[np.float64], y: NDArray[np.float64], rng: np.random.Generator
 ) -> list[NDArray[np.float64]]:
     kept = [np.sort(rng.choice(len(z), min(len(z), MAX_GROMOV), replace=False)) for z in (x, y)]
     mass = [np.full(len(at), 1 / len(at)) for at in kept]

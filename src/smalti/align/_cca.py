@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smalti.pp._gram import canonical_axes
+from smalti.pp import canonical_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ class SoftCCA:
         """
         names = list(views)
         at = {name: i for i, name in enumerate(names)}
-        coarse = {name: view.coarse(view.components) for name, view in views.items()}
+        coarse = {name: view.landmark_means(view.components) for name, view in views.items()}
         blocks = {}
         for name, view in views.items():
             blocks[at[name], at[name]] = view.components.T @ view.components / view.n
@@ -82,12 +82,12 @@ class SoftCCA:
             blocks[at[a], at[b]], blocks[at[b], at[a]] = cross, cross.T
         sizes = tuple(view.components.shape[1] for view in views.values())
         d = min(n_latent, sorted(sizes)[-2])
-        axes, correlations = canonical_axes(_SoftGram(sizes, blocks), ridge, d)  # type: ignore[arg-type]
+        axes, correlations = canonical_axes(_SoftGram(sizes, blocks), ridge, d)
         correlations = np.clip(correlations, 0.0, 1.0)
         out = {}
         for name, weight in zip(names, axes, strict=True):
-            spread = (views[name].components @ weight).std(axis=0)
-            weight = weight * (correlations / np.where(spread > 1e-12, spread, np.inf))
+            deviation = (views[name].components @ weight).std(axis=0)
+            weight = weight * (correlations / np.where(deviation > 1e-12, deviation, np.inf))
             out[name] = views[name].scale[:, None] * weight
         return cls(axes=out, means={name: view.mean for name, view in views.items()}, correlations=correlations)
 
@@ -101,6 +101,6 @@ class SoftCCA:
 
     def at_landmarks(self, view: View, name: str) -> NDArray[np.float64]:
         """Return the latent of the landmarks of one modality, ``(L, d)``."""
-        centre = view.coarse(view.components)
+        centre = view.landmark_means(view.components)
         z = centre @ (self.axes[name] / np.where(view.scale > 0, view.scale, np.inf)[:, None])
         return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)

@@ -97,9 +97,9 @@ def link_evidence(
     names = tuple(str(i) for i in range(x.shape[1])) if names is None else names
     if smooth:
         x, y = views[0].smooth(x), views[1].smooth(y)
-    spread = x.var(axis=0) * y.var(axis=0)
-    kept = np.sort(np.argsort(-spread, kind="stable")[:max_links])
-    kept = kept[spread[kept] > 0]
+    variances = x.var(axis=0) * y.var(axis=0)
+    kept = np.sort(np.argsort(-variances, kind="stable")[:max_links])
+    kept = kept[variances[kept] > 0]
     if len(kept) < 2:
         raise ValueError(
             f"Expected at least two links whose features vary in both modalities, found {len(kept)} among "
@@ -107,7 +107,7 @@ def link_evidence(
         )
     return Evidence(
         kind="links",
-        values=(views[0].coarse(x[:, kept]), views[1].coarse(y[:, kept])),
+        values=(views[0].landmark_means(x[:, kept]), views[1].landmark_means(y[:, kept])),
         names=tuple(names[i] for i in kept),
     )
 
@@ -135,8 +135,8 @@ def pair_evidence(
         first, second = first[chosen], second[chosen]
     values = []
     for view, at in zip(views, (first, second), strict=True):
-        x = unit_rows(view.given)
-        values.append(view.coarse(view.smooth(x @ x[at].T)))
+        x = unit_rows(view.unscaled)
+        values.append(view.landmark_means(view.smooth(x @ x[at].T)))
     return Evidence(kind="pairs", values=(values[0], values[1]), names=tuple(f"pair {i}" for i in range(len(first))))
 
 
@@ -159,7 +159,7 @@ def label_evidence(
     if len(shared) < 2:
         return None
     values = [
-        view.coarse(view.smooth((codes[:, None] == shared[None]).astype(np.float64)))
+        view.landmark_means(view.smooth((codes[:, None] == shared[None]).astype(np.float64)))
         for view, codes in zip(views, labels, strict=True)
     ]
     return Evidence(kind="labels", values=(values[0], values[1]), names=tuple(names[i] for i in shared))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._cca import SoftCCA
-    from ._problem import Pair, Plans, Problem
+    from ._problem import AlignmentProblem, Pair, Plans
     from ._verdict import Verdict
 
 logger = logging.getLogger(__name__)
@@ -36,11 +36,11 @@ class Alignment:
     """Maps to the common latent."""
     verdict: Verdict
     """What speaks for the alignment."""
-    kept: dict[Pair, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    confidence: dict[Pair, tuple[NDArray[np.float64], NDArray[np.float64]]]
     """How readily the landmarks of each side find partners by their evidence, in [0, 1]; low without counterpart."""
 
 
-def fit_alignment(problem: Problem, settings: AlignmentSettings | None = None) -> Alignment:
+def fit_alignment(problem: AlignmentProblem, settings: AlignmentSettings | None = None) -> Alignment:
     """Align modalities: a plan from evidence, one step of canonical correlations under it, and further ones that pass.
 
     Parameters
@@ -67,11 +67,11 @@ def fit_alignment(problem: Problem, settings: AlignmentSettings | None = None) -
     if settings.n_permutations:
         (logger.info if verdict.identified else logger.warning)("%s", verdict)
     plans, cca = problem.solve(settings, verdict.n_rounds if verdict.n_rounds == 1 else limit)[verdict.n_rounds - 1]
-    kept = {pair: kept_mass(problem.evidence_cost(pair), problem.masses(pair)) for pair in evidence}
-    return Alignment(plans=plans, cca=cca, verdict=verdict, kept=kept)
+    confidence = {pair: kept_mass(problem.evidence_cost(pair), problem.masses(pair)) for pair in evidence}
+    return Alignment(plans=plans, cca=cca, verdict=verdict, confidence=confidence)
 
 
-def _from_geometry(problem: Problem, settings: AlignmentSettings) -> Alignment:
+def _from_geometry(problem: AlignmentProblem, settings: AlignmentSettings) -> Alignment:
     logger.warning(
         "No links, known pairs or labels: the plan comes from distances within modalities alone, which do not identify "
         "it. Pass `links=`, keep a few paired cells, or register labels."
@@ -83,13 +83,13 @@ def _from_geometry(problem: Problem, settings: AlignmentSettings) -> Alignment:
         pair = (names[0], other)
         several = [problem.views[name] for name in pair]
         kept = [_few(view.mass, rng) for view in several]
-        shapes = [geometry(v.coarse(v.given)[at]) for v, at in zip(several, kept, strict=True)]
+        shapes = [geometry(v.landmark_means(v.unscaled)[at]) for v, at in zip(several, kept, strict=True)]
         mass = [v.mass[at] / v.mass[at].sum() for v, at in zip(several, kept, strict=True)]
         plan = np.zeros((len(several[0].mass), len(several[1].mass)))
         plan[np.ix_(*kept)] = gromov_plan((shapes[0], shapes[1]), (mass[0], mass[1]))
         plans[pair] = plan
     cca = problem.step(plans, settings)
-    return Alignment(plans=plans, cca=cca, verdict=judge(problem, settings, 1), kept={})
+    return Alignment(plans=plans, cca=cca, verdict=judge(problem, settings, 1), confidence={})
 
 
 def _few(mass: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -98,7 +98,7 @@ def _few(mass: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int6
     return np.sort(rng.choice(len(mass), n, replace=False, p=mass / mass.sum()))
 
 
-def _check_connected(problem: Problem) -> None:
+def _check_connected(problem: AlignmentProblem) -> None:
     names = list(problem.views)
     reached, grown = {names[0]}, True
     while grown:

@@ -126,6 +126,6 @@ def widest(x: sp.csr_matrix, y: sp.csr_matrix, n: int) -> NDArray[np.int64]:
         mean = np.asarray(values.mean(axis=0)).ravel()
         return np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
 
-    spread = variance(x) * variance(y)
-    kept: NDArray[np.int64] = np.sort(np.argsort(-spread, kind="stable")[:n])
+    variances = variance(x) * variance(y)
+    kept: NDArray[np.int64] = np.sort(np.argsort(-variances, kind="stable")[:n])
     return kept

@@ -56,7 +56,7 @@ class AlignmentSettings:
 
 
 @dataclass(frozen=True)
-class Problem:
+class AlignmentProblem:
     """What is to be aligned.
 
     Parameters
@@ -67,7 +67,7 @@ class Problem:
         By pair of modalities.
     pairs
         Rows of known pairs by pair of modalities; their mass in the plan is fixed.
-    apart
+    extra_cost
         ``(L_a, L_b)`` further cost by pair of modalities, in units of the mean cost, such as for cells of different
         donors.
     """
@@ -75,7 +75,7 @@ class Problem:
     views: dict[str, View]
     evidence: dict[Pair, list[Evidence]]
     pairs: dict[Pair, tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
-    apart: dict[Pair, NDArray[np.float64]] = field(default_factory=dict)
+    extra_cost: dict[Pair, NDArray[np.float64]] = field(default_factory=dict)
 
     def masses(self, pair: Pair) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the share of cells of every landmark of two modalities."""
@@ -86,9 +86,11 @@ class Problem:
         several = self.evidence[pair]
         most = max(e.n for e in several)
         total = np.sum([np.sqrt(e.n / most) * e.cost(self.masses(pair)) for e in several], axis=0)
-        return np.asarray(total + self.apart[pair] if pair in self.apart else total)
+        return np.asarray(total + self.extra_cost[pair] if pair in self.extra_cost else total)
 
-    def plan(self, pair: Pair, cost: NDArray[np.float64], settings: AlignmentSettings, epsilon: float) -> NDArray:
+    def plan(
+        self, pair: Pair, cost: NDArray[np.float64], settings: AlignmentSettings, epsilon: float
+    ) -> NDArray[np.float64]:
         """Return the plan for a cost, with the mass of known pairs fixed and the structure term if wanted."""
         mass = self.masses(pair)
         fixed = self._fixed(pair)
@@ -131,7 +133,7 @@ class Problem:
             states.append((plans, self.step(plans, settings)))
         return states
 
-    def reduced(self, n_landmarks: int, rng: np.random.Generator) -> Problem:
+    def reduced(self, n_landmarks: int, rng: np.random.Generator) -> AlignmentProblem:
         """Return the problem at fewer landmarks, drawn by mass, for tests; known pairs stay as evidence only."""
         views, kept = {}, {}
         for name, view in self.views.items():
@@ -139,7 +141,7 @@ class Problem:
             n = min(n_landmarks, int((mass > 0).sum()))
             at = np.sort(rng.choice(len(mass), n, replace=False, p=mass / mass.sum()))
             views[name] = View(
-                components=view.coarse(view.components)[at],
+                components=view.landmark_means(view.components)[at],
                 mean=view.mean,
                 scale=view.scale,
                 graph=sp.identity(n, format="csr"),
@@ -148,10 +150,10 @@ class Problem:
             )
             kept[name] = at
         evidence = {(a, b): [e.rows(kept[a], kept[b]) for e in found] for (a, b), found in self.evidence.items()}
-        apart = {(a, b): cost[np.ix_(kept[a], kept[b])] for (a, b), cost in self.apart.items()}
-        return Problem(views, evidence, {}, apart)
+        extra_cost = {(a, b): cost[np.ix_(kept[a], kept[b])] for (a, b), cost in self.extra_cost.items()}
+        return AlignmentProblem(views, evidence, {}, extra_cost)
 
-    def with_evidence(self, evidence: Mapping[Pair, list[Evidence]]) -> Problem:
+    def with_evidence(self, evidence: Mapping[Pair, list[Evidence]]) -> AlignmentProblem:
         """Return the problem with other evidence."""
         return replace(self, evidence=dict(evidence))
 
@@ -173,7 +175,7 @@ class Problem:
         plan = entropic_plan(cost, mass, epsilon=epsilon, relax=settings.relax)
         if settings.structure <= 0 or max(cost.shape) > MAX_STRUCTURE:
             return plan
-        shapes = [geometry(self.views[n].coarse(self.views[n].given)) for n in pair]
+        shapes = [geometry(self.views[n].landmark_means(self.views[n].unscaled)) for n in pair]
         start = plan / max(float(plan.sum()), 1e-300)
         return gromov_plan(
             (shapes[0], shapes[1]), mass, cost=cost, structure=settings.structure, epsilons=(epsilon,), start=start

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ._problem import Pair, Problem
+    from ._problem import AlignmentProblem, Pair
 
     Floats = NDArray[np.float64]
 
@@ -29,7 +29,7 @@ EVIDENCE_WEIGHT = 0.5
 spleen rises from 0.478 to 0.480 and, with the correction, from 0.500 to 0.521."""
 
 
-def evidence_features(problem: Problem, pair: Pair) -> tuple[Floats, Floats] | None:
+def evidence_features(problem: AlignmentProblem, pair: Pair) -> tuple[Floats, Floats] | None:
     """Return all evidence on two modalities side by side, standardised, rows of unit length, at their landmarks.
 
     Returns
@@ -56,7 +56,7 @@ def mutual_neighbors(a: Floats, b: Floats, k: int = N_MUTUAL) -> tuple[NDArray[n
 
 
 def matching_space(
-    problem: Problem, pair: Pair, latents: Mapping[str, Floats], *, weight: float = EVIDENCE_WEIGHT
+    problem: AlignmentProblem, pair: Pair, latents: Mapping[str, Floats], *, weight: float = EVIDENCE_WEIGHT
 ) -> tuple[Floats, Floats]:
     """Return coordinates in which cells of two modalities are compared.
 
@@ -81,7 +81,7 @@ def matching_space(
     """
     views = [problem.views[name] for name in pair]
     cells = [np.asarray(latents[name], dtype=np.float64) for name in pair]
-    coarse = [view.coarse(z) for view, z in zip(views, cells, strict=True)]
+    coarse = [view.landmark_means(z) for view, z in zip(views, cells, strict=True)]
     features = evidence_features(problem, pair)
     if features is not None and weight > 0:
         coarse = [np.hstack([z, weight * f]) for z, f in zip(coarse, features, strict=True)]
@@ -97,5 +97,5 @@ def matching_space(
             near = anchors.kneighbors(cells[side], return_distance=False)
             moved.append(cells[side] + sign * shift[near].mean(axis=1))
         cells = moved
-        coarse = [view.coarse(z) for view, z in zip(views, cells, strict=True)]
+        coarse = [view.landmark_means(z) for view, z in zip(views, cells, strict=True)]
     return cells[0], cells[1]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._evidence import Evidence
-    from ._problem import AlignmentSettings, Pair, Problem
+    from ._problem import AlignmentProblem, AlignmentSettings, Pair
 
 N_FOLDS = 4
 TEST_LANDMARKS = 600
@@ -77,7 +77,7 @@ class Verdict:
         return f"Not identified: {against} {detail}. Do not interpret matches; look for better links or some pairs."
 
 
-def main_evidence(problem: Problem) -> tuple[Pair, int] | None:
+def main_evidence(problem: AlignmentProblem) -> tuple[Pair, int] | None:
     """Return which evidence to hold out: the first of links, pairs, labels with enough columns."""
     for kind in ("links", "pairs", "labels"):
         found = [
@@ -93,7 +93,7 @@ def main_evidence(problem: Problem) -> tuple[Pair, int] | None:
 
 
 def held_out_scores(
-    problem: Problem, settings: AlignmentSettings, n_rounds: int, *, permute: np.random.Generator | None = None
+    problem: AlignmentProblem, settings: AlignmentSettings, n_rounds: int, *, permute: np.random.Generator | None = None
 ) -> NDArray[np.float64]:
     """Return the mean correlation of held-out columns after every step, ``(n_rounds,)``.
 
@@ -133,7 +133,7 @@ def held_out_scores(
     return np.average(scores, axis=0, weights=weights)
 
 
-def judge(problem: Problem, settings: AlignmentSettings, n_rounds: int) -> Verdict:
+def judge(problem: AlignmentProblem, settings: AlignmentSettings, n_rounds: int) -> Verdict:
     """Hold out, permute, and say whether the alignment is identified and how many steps to accept.
 
     Parameters
@@ -177,7 +177,7 @@ def judge(problem: Problem, settings: AlignmentSettings, n_rounds: int) -> Verdi
 
 
 def held_out_agreement(
-    problem: Problem,
+    problem: AlignmentProblem,
     pair: Pair,
     latents: dict[str, NDArray[np.float64]],
     evidence: Evidence,
@@ -204,7 +204,7 @@ def held_out_agreement(
         view = problem.views[name]
         n = min(TEST_LANDMARKS, int((view.mass > 0).sum()))
         kept.append(np.sort(rng.choice(len(view.mass), n, replace=False, p=view.mass)))
-        coarse.append(view.coarse(latents[name])[kept[-1]])
+        coarse.append(view.landmark_means(latents[name])[kept[-1]])
     mass = tuple(np.full(len(at), 1 / len(at)) for at in kept)
     plan = entropic_plan(squared_distances(*coarse), (mass[0], mass[1]), epsilon=TEST_EPSILON)
     return _agreement(plan, evidence.rows(kept[0], kept[1]))
@@ -225,7 +225,9 @@ def _agreement(plan: NDArray[np.float64], held_out: Evidence) -> float:
     return float(np.mean(found))
 
 
-def _stability(problem: Problem, settings: AlignmentSettings, pair: Pair, at: int, rng: np.random.Generator) -> float:
+def _stability(
+    problem: AlignmentProblem, settings: AlignmentSettings, pair: Pair, at: int, rng: np.random.Generator
+) -> float:
     """Agreement of cluster-level plans from two random halves of the held-out kind of evidence."""
     views = [problem.views[name] for name in pair]
     members = []

@@ -58,7 +58,7 @@ class View:
         return total
 
     @property
-    def given(self) -> NDArray[np.float64]:
+    def unscaled(self) -> NDArray[np.float64]:
         """``(n, p)`` components as they were given, but for the mean: leading ones count for more."""
         return self.components * np.where(self.scale > 0, 1 / np.where(self.scale > 0, self.scale, 1.0), 0.0)
 
@@ -66,7 +66,7 @@ class View:
         """Return values ``(n, k)`` averaged over the neighbours of each cell."""
         return np.asarray(self.graph @ np.asarray(values, dtype=np.float64))
 
-    def coarse(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def landmark_means(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean of values ``(n, k)`` over the cells of each landmark, ``(L, k)``."""
         return np.asarray(self.members.T @ values) / np.maximum(self.n * self.mass, 1e-300)[:, None]
 

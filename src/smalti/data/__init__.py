@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._categories import UNLABELED, CategoryField, coalesce_obs
+from ._categories import UNLABELED, CategoryField, as_text, coalesce_obs
 from ._dataset import MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
@@ -12,19 +12,22 @@ from ._modality import (
     Likelihood,
     Modality,
     ModalityLike,
+    check_values,
     infer_encoder_input,
     infer_likelihood,
     refuse_view,
     resolve_modalities,
 )
 from ._moments import fit_scaled
-from ._presence import presence, row_maps
+from ._patterns import Patterns, find_patterns
+from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
-from ._values import looks_like_counts, matrix_of
+from ._values import looks_like_counts, matrix_of, mostly_ones, nonzero_share
 
 __all__ = [
     "COUNT_LIKELIHOODS",
     "ENCODER_INPUTS",
+    "LEAST_SHARED",
     "PREFIX",
     "UNLABELED",
     "CSRReader",
@@ -38,16 +41,25 @@ __all__ = [
     "MosaicBatch",
     "MosaicDataset",
     "MosaicManager",
+    "Patterns",
+    "as_text",
+    "check_values",
     "coalesce_obs",
+    "find_patterns",
     "fit_scaled",
     "infer_encoder_input",
     "infer_likelihood",
+    "linked_groups",
+    "linked_pairs",
     "looks_like_counts",
     "make_reader",
     "matrix_of",
+    "mostly_ones",
+    "nonzero_share",
     "presence",
     "refuse_view",
     "resolve_modalities",
     "row_maps",
+    "shared_cells",
     "to_device",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from smalti._errors import MosaicAlignmentError
 from smalti._validate import check_keys, shorten
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+LEAST_SHARED = 2
+"""Cells that two modalities must share to count as linked: one pair alone says nothing of what goes with what."""
 
 
 def row_maps(mdata: MuData, modalities: Sequence[str] | None = None) -> dict[str, NDArray[np.int64]]:
@@ -60,6 +64,62 @@ def presence(mdata: MuData, modalities: Sequence[str] | None = None) -> NDArray[
     """
     maps = row_maps(mdata, modalities)
     return np.column_stack([rows >= 0 for rows in maps.values()])
+
+
+def shared_cells(presence: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many cells every two modalities share, ``(M, M)``; on the diagonal the cells of each.
+
+    Parameters
+    ----------
+    presence
+        ``(n_obs, M)`` boolean, as :func:`presence` returns it.
+    """
+    counts: NDArray[np.int64] = presence.T.astype(np.int64) @ presence.astype(np.int64)
+    return counts
+
+
+def linked_pairs(presence: NDArray[np.bool_], least: int = LEAST_SHARED) -> list[tuple[int, int]]:
+    """Return the pairs of modalities that enough cells have both of, as positions ``(i, j)`` with ``i < j``.
+
+    Parameters
+    ----------
+    presence
+        ``(n_obs, M)`` boolean, as :func:`presence` returns it.
+    least
+        Cells that two modalities must share to count as linked.
+    """
+    enough = np.triu(shared_cells(presence) >= least, k=1)
+    return [(int(i), int(j)) for i, j in np.argwhere(enough)]
+
+
+def linked_groups(presence: NDArray[np.bool_], least: int = LEAST_SHARED) -> list[list[int]]:
+    """Return which modalities hang together through cells that were measured in several of them.
+
+    Two modalities are linked if they share at least ``least`` cells, or if a chain of linked modalities leads from one
+    to the other. This is the one meaning of "linked" in the package: recommendations, linear CCA, the choice of
+    components and the start of encoders all ask here.
+
+    Parameters
+    ----------
+    presence
+        ``(n_obs, M)`` boolean, as :func:`presence` returns it.
+    least
+        Cells that two modalities must share to count as linked.
+
+    Returns
+    -------
+    Groups of positions of modalities, each in rising order, which together are all ``M``. The largest group comes
+    first; of equal ones that with more paired cells (cells with at least two modalities of the group), then the
+    leftmost. A modality without a link is a group of its own.
+    """
+    n_modalities = presence.shape[1]
+    if n_modalities == 0:
+        return []
+    count, group = connected_components(shared_cells(presence) >= least, directed=False)
+    groups = [np.flatnonzero(group == i) for i in range(count)]
+    paired = [int((presence[:, members].sum(axis=1) >= 2).sum()) for members in groups]
+    order = sorted(range(count), key=lambda i: (-len(groups[i]), -paired[i], int(groups[i][0])))
+    return [groups[i].tolist() for i in order]
 
 
 def _row_map(mdata: MuData, name: str) -> NDArray[np.int64]:

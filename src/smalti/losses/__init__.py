@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._adversarial import GAMES, Game, Player, gradient_penalty, modality_game, published_relativistic
 from ._clustering import ClusteringTerms, cauchy_schwarz_overlap, divergence_clustering, gaussian_kernel
 from ._contrastive import info_nce
+from ._deep_cca import CCAState, DeepCCA, canonical_correlations, cholesky_root, deep_cca, whitened_cross
 from ._energy import energy_distance
 from ._labels import class_cross_entropy
 from ._latent import agreement, kl_standard_normal, masked_average, modality_confusion, modality_cross_entropy
@@ -24,7 +25,9 @@ from ._transport import (
 __all__ = [
     "FAMILIES",
     "GAMES",
+    "CCAState",
     "ClusteringTerms",
+    "DeepCCA",
     "Game",
     "LikelihoodFamily",
     "Negatives",
@@ -33,11 +36,14 @@ __all__ = [
     "SparseTarget",
     "Target",
     "agreement",
+    "canonical_correlations",
     "cauchy_schwarz_overlap",
     "channel_contrast",
     "channel_pairs",
+    "cholesky_root",
     "class_cross_entropy",
     "covariance_drift",
+    "deep_cca",
     "divergence_clustering",
     "energy_distance",
     "gather_rows",
@@ -59,4 +65,5 @@ __all__ = [
     "reconstruction_nll",
     "structural_similarity",
     "take_rows",
+    "whitened_cross",
 ]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ._deep_cca import cholesky_root, whitened_cross
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -46,16 +48,12 @@ def plan_correlation(u: Tensor, v: Tensor, plan: Tensor, *, ridge: float = 0.05)
     if not bool(torch.isfinite(cross).all()):
         return cross.sum()  # for whoever checks losses; a factorisation would raise an error of its own
     first, second = _root((a * u).T @ u, ridge), _root((b * v).T @ v, ridge)
-    left = torch.linalg.solve_triangular(first, cross, upper=False)
-    whitened = torch.linalg.solve_triangular(second, left.T, upper=False)
-    return whitened.diagonal().mean()
+    return whitened_cross(cross, first, second).diagonal().mean()
 
 
 def _root(covariance: Tensor, ridge: float) -> Tensor:
-    """Return the lower Cholesky factor of a covariance with a ridge."""
-    d = len(covariance)
-    level = ridge * covariance.diagonal().mean().detach() + 1e-6
-    return torch.linalg.cholesky(covariance + level * torch.eye(d, dtype=covariance.dtype, device=covariance.device))
+    """Return the Cholesky factor with a ridge in units of the mean diagonal."""
+    return cholesky_root(covariance, ridge * covariance.diagonal().mean().detach() + 1e-6)
 
 
 def gumbel_sinkhorn(
@@ -210,8 +208,8 @@ def structural_similarity(u: Tensor, v: Tensor, plan: Tensor) -> Tensor:
     rows = plan[kept] / mass[kept, None]
     x, y = _kernel(u[kept]), rows @ _kernel(v) @ rows.T
     x, y = x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)
-    cross, spread = (x * y).mean(dim=1), x.square().mean(dim=1) + y.square().mean(dim=1)
-    return 1 - ((2 * cross + 1e-4) / (spread + 1e-4)).mean()
+    cross, variances = (x * y).mean(dim=1), x.square().mean(dim=1) + y.square().mean(dim=1)
+    return 1 - ((2 * cross + 1e-4) / (variances + 1e-4)).mean()
 
 
 def _kernel(z: Tensor) -> Tensor:

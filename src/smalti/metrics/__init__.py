@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from smalti.metrics._calibration import brier_score, calibration_curve, expected_calibration_error, fit_temperature
-from smalti.metrics._classification import balanced_accuracy, class_recall, confusion
+from smalti.metrics._calibration import (
+    brier_score,
+    calibration_curve,
+    error_of_curve,
+    expected_calibration_error,
+    fit_temperature,
+)
+from smalti.metrics._classification import ABSTAINED, balanced_accuracy, class_recall, confusion
 from smalti.metrics._clustering import ClusterScores, ari, nmi, nmi_ari
 from smalti.metrics._geometry import alignment, uniformity
 from smalti.metrics._matching import Matching, argmax_match, matching_matrix, matching_score, soft_match
@@ -13,6 +19,7 @@ from smalti.metrics._transfer import label_transfer
 from smalti.metrics._translation import translation_error, translation_summary
 
 __all__ = [
+    "ABSTAINED",
     "ClusterScores",
     "Matching",
     "alignment",
@@ -24,6 +31,7 @@ __all__ = [
     "cell_type_asw",
     "class_recall",
     "confusion",
+    "error_of_curve",
     "expected_calibration_error",
     "fit_temperature",
     "foscttm",

@@ -25,7 +25,6 @@ from ._gates import (
 from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
-from ._planned import PlanTable
 from ._projection import FrozenProjection, ProjectionKind
 from ._sparse import SparseLinear, SparseRows, sparse_matmul
 from ._tokens import (
@@ -70,7 +69,6 @@ __all__ = [
     "MeanLink",
     "Norm",
     "PatchTokens",
-    "PlanTable",
     "ProjectionKind",
     "ScaledInput",
     "SharedDiscriminator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._axes import figure_of
 from ._calibration import calibration
 from ._confusion import confusion
 from ._coordinates import umap_coordinates
@@ -15,6 +16,7 @@ from ._overview import overview
 __all__ = [
     "calibration",
     "confusion",
+    "figure_of",
     "gates",
     "history",
     "latent",

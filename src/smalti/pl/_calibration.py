@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from smalti._validate import check_count, check_keys
-from smalti.metrics._calibration import error_of_curve
+from smalti.metrics import error_of_curve
 from smalti.tl import LabelReport
 
 from ._axes import make_axes

@@ -13,7 +13,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.patches import Rectangle
 
 from smalti._validate import check_count, check_keys, check_unique
-from smalti.metrics._classification import ABSTAINED
+from smalti.metrics import ABSTAINED
 from smalti.tl import LabelReport
 
 from ._axes import figure_of, make_axes

@@ -107,8 +107,8 @@ def _draw_top(ax: Axes, adata: Any, uns: Any, n_top: int) -> None:
 
 def _draw_local(ax: Axes, adata: Any, key: str, n_top: int) -> None:
     table = adata.varm[key]
-    spread = table.max(axis=1) - table.min(axis=1)
-    table = table.loc[spread.sort_values(ascending=False, kind="stable").index[:n_top]]
+    differences = table.max(axis=1) - table.min(axis=1)
+    table = table.loc[differences.sort_values(ascending=False, kind="stable").index[:n_top]]
     image = ax.imshow(table.to_numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest")
     ax.set_xticks(np.arange(table.shape[1]), [str(c) for c in table.columns], rotation=90, fontsize=7)
     ax.set_yticks(np.arange(len(table)), [str(r) for r in table.index], fontsize=7)

@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from smalti._validate import check_keys
-from smalti.data import presence
-from smalti.tl._patterns import find_patterns
+from smalti.data import find_patterns, presence
 
 from ._axes import figure_of, make_axes
 from ._colors import INK, QUIET, UNKNOWN, by_name

@@ -124,8 +124,8 @@ def _groups(runs: pd.DataFrame, hue: str | None) -> dict[str, pd.DataFrame]:
 
 def _draw(ax: Axes, x: Any, y: Any, name: str, color: str) -> None:
     runs = pd.DataFrame({"x": x, "y": y}).groupby("x")["y"].agg(["mean", "std"])
-    at, mean, spread = runs.index.to_numpy(), runs["mean"].to_numpy(), runs["std"].fillna(0).to_numpy()
-    ax.fill_between(at, mean - spread, mean + spread, color=color, alpha=0.18, linewidth=0, zorder=2)
+    at, mean, deviation = runs.index.to_numpy(), runs["mean"].to_numpy(), runs["std"].fillna(0).to_numpy()
+    ax.fill_between(at, mean - deviation, mean + deviation, color=color, alpha=0.18, linewidth=0, zorder=2)
     ax.plot(at, mean, color=color, linewidth=1.6, marker="o", markersize=4, label=name, zorder=4)
     ax.scatter(x, y, s=7, color=color, alpha=0.55, linewidths=0, zorder=3)
 

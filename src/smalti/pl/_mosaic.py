@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from smalti._validate import check_count, check_keys
-from smalti.data import presence
-from smalti.tl._patterns import find_patterns
+from smalti.data import find_patterns, presence
 
 from ._colors import ABSENT, INK, QUIET, by_name
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from ._base import LinearTransform
-from ._bulk import filter_low_counts, filter_probes, impute_mean
-from ._bulk_kinds import Counts, Methylation, Reals
+from ._bulk import (
+    BulkTransform,
+    Counts,
+    Methylation,
+    Reals,
+    beta_to_m,
+    filter_low_counts,
+    filter_probes,
+    impute_mean,
+    m_to_beta,
+    median_of_ratios,
+    size_factors,
+)
 from ._bulk_mudata import as_modalities, bulk
-from ._bulk_scales import beta_to_m, m_to_beta, median_of_ratios, size_factors
-from ._bulk_transform import BulkTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
 from ._default import default_transform, make_transform
+from ._gram import Covariances, canonical_axes
 from ._modality import ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import clr, lsi, pca
 from ._transforms import CLR, LSI, PCA
@@ -21,6 +31,7 @@ __all__ = [
     "PCA",
     "BulkTransform",
     "Counts",
+    "Covariances",
     "LinearCCA",
     "LinearTransform",
     "Methylation",
@@ -30,6 +41,7 @@ __all__ = [
     "as_modalities",
     "beta_to_m",
     "bulk",
+    "canonical_axes",
     "choose_n_components",
     "clr",
     "default_transform",

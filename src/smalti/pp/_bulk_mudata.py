@@ -11,7 +11,7 @@ from anndata import AnnData
 from smalti._mudata import rebuild_mudata
 from smalti._validate import check_keys
 
-from ._bulk_transform import BulkTransform
+from ._bulk import BulkTransform
 from ._modality import UNS_KEY, ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import write
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import ArrayLike
 
-    from ._bulk_kinds import BulkKind
-    from ._bulk_transform import BulkKindName, Scale
+    from ._bulk import BulkKind, BulkKindName, Scale
 
 BULK_KEY = "X_bulk"
 

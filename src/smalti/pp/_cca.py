@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MIN_FOLD_CELLS = 10
-MAX_FOLD_CELLS = 1000
 
 
 class LinearCCA:

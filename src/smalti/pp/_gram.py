@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import scipy.linalg
 
 from smalti._validate import check_keys, shorten
+from smalti.data import linked_groups
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,17 +95,12 @@ def paired_cells(maps: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the cells with at least two modalities; raise if these do not connect all modalities."""
     names = list(maps)
     presence = np.column_stack([maps[name] >= 0 for name in names])
-    shared = presence.T.astype(np.int64) @ presence
-    reached = {0}
-    while True:
-        more = {j for i in reached for j in range(len(names)) if shared[i, j] > 1} | reached
-        if more == reached:
-            break
-        reached = more
-    apart = [names[j] for j in range(len(names)) if j not in reached]
-    if apart:
+    groups = linked_groups(presence)
+    if len(groups) > 1:
+        first = next(group for group in groups if 0 in group)
+        alone = [name for i, name in enumerate(names) if i not in first]
         raise ValueError(
-            f"No cells link {shorten(apart)} to {shorten(names[i] for i in sorted(reached))}: canonical axes need "
+            f"No cells link {shorten(alone)} to {shorten(names[i] for i in first)}: canonical axes need at least two "
             "cells measured in two modalities at once. Leave these modalities out, or use a method for unpaired data."
         )
     return np.flatnonzero(presence.sum(axis=1) >= 2)
@@ -138,7 +134,32 @@ def total(parts: Sequence[MosaicGram]) -> MosaicGram:
     return MosaicGram(parts[0].names, parts[0].sizes, np.sum([p.matrix for p in parts], axis=0))
 
 
-def canonical_axes(gram: MosaicGram, ridge: float, n_components: int) -> tuple[list[Floats], Floats]:
+class Covariances(Protocol):
+    """Second moments of several modalities, as far as canonical axes need them."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of components of each modality."""
+        ...
+
+    def covariance(self, i: int, j: int) -> Floats:
+        """Return the covariance of modalities ``i`` and ``j``, ``(k_i, k_j)``."""
+        ...
+
+    def count(self, i: int, j: int) -> int:
+        """Return the number of cells that the covariance is of; it is used where there are at least two."""
+        ...
+
+
+def inverse_root(covariance: Floats) -> Floats:
+    """Return the symmetric inverse root ``(k, k)`` of a covariance, zero in directions without variance."""
+    values, vectors = scipy.linalg.eigh(covariance)
+    inverse = np.where(values > 1e-10 * max(values.max(), 1e-300), values, np.inf) ** -0.5
+    root: Floats = (vectors * inverse) @ vectors.T
+    return root
+
+
+def canonical_axes(gram: Covariances, ridge: float, n_components: int) -> tuple[list[Floats], Floats]:
     r"""Return the axes of each modality ``(k, K)`` and their generalised correlations ``(K,)``, largest first.
 
     The axes maximise the sum of covariances between modalities under unit regularised variance (MAXVAR): with whitened
@@ -151,10 +172,7 @@ def canonical_axes(gram: MosaicGram, ridge: float, n_components: int) -> tuple[l
     whiten = []
     for i, k in enumerate(gram.sizes):
         c = gram.covariance(i, i)
-        c = c + ridge * np.trace(c) / k * np.eye(k)
-        values, vectors = scipy.linalg.eigh(c)
-        inverse = np.where(values > 1e-10 * max(values.max(), 1e-300), values, np.inf) ** -0.5
-        whiten.append((vectors * inverse) @ vectors.T)
+        whiten.append(inverse_root(c + ridge * np.trace(c) / k * np.eye(k)))
     cross = {
         (i, j): whiten[i] @ gram.covariance(i, j) @ whiten[j]
         for i in range(m)

@@ -15,7 +15,7 @@ from smalti.data import CategoryField, row_maps
 
 from ._arrays import as_rows
 from ._base import LinearTransform
-from ._bulk_transform import BulkTransform
+from ._bulk import BulkTransform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Linear algebra of sparse canonical correlation: the warm start, the deep score, the refit."""
+"""Linear algebra of sparse canonical correlation: the warm start and the refit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import scipy.linalg
 import torch
 from scipy.stats import norm
+
+from smalti.losses import cholesky_root, whitened_cross
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,17 +47,6 @@ def linear_start(values: Sequence[Values], rows: NDArray[np.int64]) -> LinearSta
         v = v / v.norm().clamp(min=1e-12)
     u = kept @ v
     return u / u.norm().clamp(min=1e-12), v
-
-
-def deep_correlation(u: torch.Tensor, v: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Return the mean singular value of the whitened cross-covariance of encodings ``(B, r)``, at most 1."""
-    n, r = u.shape
-    u, v = u - u.mean(dim=0), v - v.mean(dim=0)
-    eye = ridge * torch.eye(r)
-    factors = [torch.linalg.cholesky(w.T @ w / (n - 1) + eye) for w in (u, v)]
-    left = torch.linalg.solve_triangular(factors[0], u.T @ v / (n - 1), upper=False)
-    whitened = torch.linalg.solve_triangular(factors[1], left.T, upper=False)
-    return torch.linalg.matrix_norm(whitened, "nuc") / r
 
 
 class Refit(NamedTuple):
@@ -96,13 +87,12 @@ def refit(
     means = [b.mean(axis=0) for b in blocks]
     x, y = (b - m for b, m in zip(blocks, means, strict=True))
     n = len(rows)
-    chols = [np.linalg.cholesky(w.T @ w / (n - 1) + ridge * np.eye(w.shape[1])) for w in (x, y)]
-    left = scipy.linalg.solve_triangular(chols[0], x.T @ y / (n - 1), lower=True)
-    whitened = scipy.linalg.solve_triangular(chols[1], left.T, lower=True).T
+    roots = [cholesky_root(torch.from_numpy(w.T @ w / (n - 1)), ridge) for w in (x, y)]
+    whitened = whitened_cross(torch.from_numpy(x.T @ y / (n - 1)), *roots).numpy()
     u, _, vt = np.linalg.svd(whitened, full_matrices=False)
     pair = [
-        scipy.linalg.solve_triangular(chols[0].T, u[:, 0], lower=False),
-        scipy.linalg.solve_triangular(chols[1].T, vt[0], lower=False),
+        scipy.linalg.solve_triangular(root.numpy().T, side, lower=False)
+        for root, side in zip(roots, (u[:, 0], vt[0]), strict=True)
     ]
     for w, s, p in zip(weights, selected, pair, strict=True):
         w[s] = p / np.linalg.norm(p)

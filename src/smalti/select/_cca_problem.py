@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
 from smalti._gate_report import diagnose
+from smalti._gate_table import gate_table
 from smalti._validate import check_positive
+from smalti.losses import canonical_correlations
 from smalti.nn import SIGMA, GlobalGate
 
-from ._cca_parts import deep_correlation, linear_start, refit
-from ._result import Selection, spread
+from ._cca_parts import linear_start, refit
+from ._result import Selection, among_all
 from ._values import Values, paired_rows
 
 if TYPE_CHECKING:
@@ -129,7 +131,9 @@ class CCAProblem:
             for _ in range(n_steps):
                 kept = self.batch(rng, kept)
                 u, v = (f(x * g.gates()) for x, g, f in zip(kept, gates, encoders, strict=True))
-                loss = -deep_correlation(u, v, RIDGE) + lam * (gates[0].expected_open() + gates[1].expected_open())
+                loss = -canonical_correlations(u, v, ridge=RIDGE).mean() + lam * (
+                    gates[0].expected_open() + gates[1].expected_open()
+                )
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -153,17 +157,15 @@ class CCAProblem:
         for i, (name, values) in enumerate(zip(self.names, self.values, strict=True)):
             n, selected = len(values.names), (mu[i] > 0).numpy()
             probability = torch.special.ndtr(mu[i] / SIGMA).numpy()
-            columns: dict[str, NDArray[Any]] = {
-                "selected": selected,
-                "gate": mu[i].clamp(0, 1).numpy(),
-                "gate_prob": probability,
-            }
-            if linear:
-                columns["weight"] = final.weights[i]
-            tables[name] = pd.DataFrame(
-                {c: spread(v, values.columns, n, 0) for c, v in columns.items()}, index=values.names
+            weight = {"weight": among_all(final.weights[i], values.columns, n, 0)} if linear else {}
+            tables[name] = gate_table(
+                values.names,
+                selected=among_all(selected, values.columns, n, 0),
+                gate=among_all(mu[i].clamp(0, 1).numpy(), values.columns, n, 0),
+                gate_prob=among_all(probability, values.columns, n, 0),
+                further=weight,
             )
-            along[name] = np.stack([spread((m[i] > 0).numpy(), values.columns, n, False) for _, m in path])
+            along[name] = np.stack([among_all((m[i] > 0).numpy(), values.columns, n, False) for _, m in path])
             if message := diagnose(name, probability, selected, f"lam={lam:.3g}"):
                 logger.warning(message)
         table = pd.DataFrame({"lam": [price for price, _ in path]})

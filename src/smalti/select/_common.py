@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.random_projection import GaussianRandomProjection
 
 from smalti._gate_report import diagnose
+from smalti._gate_table import gate_table
 from smalti._validate import check_choice, check_count, check_positive, shorten
 from smalti.nn import open_probability
 
 from ._engine import SelectOptions, optimise
-from ._path import Path, follow, price_between, search, stability
+from ._path import Path, price_between, run_prices, search, stability
 from ._prune import prune
-from ._result import Selection, partners, spread
+from ._result import Selection, among_all, partners
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from ._engine import Problem, Starts
+    from ._engine import SelectionProblem, Starts
     from ._values import Values
 
 logger = logging.getLogger(__name__)
@@ -63,14 +63,14 @@ class Choice:
             check_count(self.n_features, "n_features")
         check_positive(self.stability, "stability", allow_zero=True)
 
-    def follow(self, problem: Problem, start: Starts | None, size: dict[str, NDArray[np.int64]]) -> Path:
+    def run(self, problem: SelectionProblem, start: Starts | None, size: dict[str, NDArray[np.int64]]) -> Path:
         """Return the runs, the chosen one marked; ``"auto"`` needs a start and else is ``"path"``."""
         if self.n_features is not None:
             return search(problem, self.n_features, size, seed=self.random_state, start=start)
         if self.lam == "auto" and start is not None:
             lam = price_between(problem, start, size, seed=self.random_state)
         elif isinstance(self.lam, str):
-            return follow(problem, seed=self.random_state, start=start)
+            return run_prices(problem, seed=self.random_state, start=start)
         else:
             lam = float(self.lam)
         path = Path()
@@ -122,7 +122,7 @@ def prune_modality(
 
 def finish(
     mdata: MuData,
-    problem: Problem,
+    problem: SelectionProblem,
     path: Path,
     choice: Choice,
     *,
@@ -155,16 +155,16 @@ def finish(
     for name, values in problem.values.items():
         n, at = len(values.names), values.columns
         probability = open_probability(mu[name], sigma).numpy()
-        table = pd.DataFrame(index=values.names)
-        table["selected"] = spread(selected[name], at, n, False)
-        table["gate"] = spread(np.where(selected[name], mu[name].clamp(0, 1).numpy(), 0.0), at, n, 0.0)
-        table["gate_prob"] = spread(probability, at, n, 0.0)
-        if name in shares:
-            table["gate_stability"] = spread(shares[name], at, n, 0.0)
-        for column, content in (extra or {}).get(name, {}).items():
-            table[column] = spread(content, at, n, np.nan)
-        tables[name] = table
-        along[name] = np.stack([spread(path.selected(i)[name], at, n, False) for i in range(len(path.lams))])
+        further = {"gate_stability": among_all(shares[name], at, n, 0.0)} if name in shares else {}
+        further |= {key: among_all(v, at, n, np.nan) for key, v in (extra or {}).get(name, {}).items()}
+        tables[name] = gate_table(
+            values.names,
+            selected=among_all(selected[name], at, n, False),
+            gate=among_all(np.where(selected[name], mu[name].clamp(0, 1).numpy(), 0.0), at, n, 0.0),
+            gate_prob=among_all(probability, at, n, 0.0),
+            further=further,
+        )
+        along[name] = np.stack([among_all(path.selected(i)[name], at, n, False) for i in range(len(path.lams))])
         message = diagnose(name, probability, selected[name], f"lam={lam:.3g}")
         if message and choice.n_features is None:
             logger.warning(message)

@@ -17,7 +17,7 @@ from ._common import (
     prune_modality,
     some_cells,
 )
-from ._engine import Problem
+from ._engine import SelectionProblem
 from ._graph import smoothness
 from ._values import Values
 from ._warm_start import dependence, warm_start
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ._result import Selection
 
 
-class DUFSProblem(Problem):
+class DUFSProblem(SelectionProblem):
     """Smoothness of gated features on their own graph."""
 
     def score(
@@ -139,7 +139,7 @@ def dufs(
         statistic = dependence(values.read(some_cells(rows, START_CELLS, random_state)).numpy())
         start = {modality: torch.from_numpy(warm_start(statistic))}
         extra["dependence"] = statistic
-    path = choice.follow(problem, start, {modality: np.ones(values.n_features, dtype=np.int64)})
+    path = choice.run(problem, start, {modality: np.ones(values.n_features, dtype=np.int64)})
     keep = None
     if use_prune and n_features is None:
         stays, extra["prune_z"] = prune_modality(values, rows, path.selected(path.chosen)[modality], random_state)

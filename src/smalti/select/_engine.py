@@ -55,7 +55,7 @@ class SelectOptions:
         check_in_range(self.batch_size, 8, 100_000, "batch_size")
 
 
-class Problem(ABC):
+class SelectionProblem(ABC):
     """Modalities, the cells to draw from, and a score that open gates raise.
 
     Parameters
@@ -85,13 +85,13 @@ class Problem(ABC):
         self.values, self.rows, self.options, self.strata = dict(values), rows, options, strata
         self.permuted = False
 
-    def subset(self, cells: NDArray[np.int64]) -> Problem:
+    def subset(self, cells: NDArray[np.int64]) -> SelectionProblem:
         """Return the same problem on some of its cells."""
         out = self._copy()
         out.rows, out.strata = self.rows[cells], None if self.strata is None else self.strata[cells]
         return out
 
-    def permute(self) -> Problem:
+    def permute(self) -> SelectionProblem:
         """Return the same problem with every feature permuted over cells by itself: nothing is left to find."""
         out = self._copy()
         out.permuted = True
@@ -133,7 +133,7 @@ class Problem(ABC):
 
 
 def optimise(
-    problem: Problem,
+    problem: SelectionProblem,
     lam: Mapping[str, float] | float,
     *,
     seed: int,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from smalti._gate_table import group_table
 from smalti._validate import check_count, check_keys, check_positive
 from smalti.nn import GroupGate
 
@@ -16,7 +17,7 @@ from ._common import PRUNE_CELLS, START_CELLS, Choice, finish, options_of, some_
 from ._dufs import DUFSProblem
 from ._learned_groups import learn_groups
 from ._prune import prune_groups
-from ._result import Selection, spread
+from ._result import Selection, among_all
 from ._values import Values
 from ._warm_start import dependence
 
@@ -136,7 +137,7 @@ def group_fs(
     statistic = dependence(sample) if values.n_features <= 5000 else partial_dependence(sample, codes, random_state)
     share = np.bincount(codes, statistic > 1) / size
     start = {modality: torch.from_numpy(np.where(share >= min_share, 0.75, 0.25).astype(np.float32))}
-    path = choice.follow(problem, start, {modality: size})
+    path = choice.run(problem, start, {modality: size})
     mu = path.mu[path.chosen][modality]
     if use_prune and n_features is None and bool((mu > 0).any()):
         at = np.flatnonzero((mu > 0).numpy()[codes])
@@ -186,18 +187,16 @@ def _finish(
         start=None,
         write=False,
     )
-    result.tables[modality]["gate_group"] = spread(labels[codes].astype(object), values.columns, len(values.names), "")
-    table = pd.DataFrame(
-        {
-            "gate": by_group.clamp(0, 1).numpy(),
-            "gate_prob": torch.special.ndtr(by_group / problem.options.sigma).numpy(),
-            "n_features": size,
-            "dependent_share": share,
-            "selected": (by_group > 0).numpy(),
-        },
-        index=pd.Index(labels.astype(str), name="group"),
+    result.tables[modality]["gate_group"] = among_all(
+        labels[codes].astype(object), values.columns, len(values.names), ""
     )
-    result.groups[modality] = table.sort_values("gate_prob", ascending=False)
+    result.groups[modality] = group_table(
+        labels,
+        gate=by_group.clamp(0, 1).numpy(),
+        gate_prob=torch.special.ndtr(by_group / problem.options.sigma).numpy(),
+        n_features=size,
+        further={"dependent_share": share},
+    )
     if write:
         result.write(mdata)
     return result

@@ -11,7 +11,7 @@ import torch
 from smalti._validate import check_choice, check_positive
 
 from ._common import N_TOP, START_CELLS, Choice, finish, landmark_codes, options_of, some_cells
-from ._engine import Problem
+from ._engine import SelectionProblem
 from ._graph import differential_smoothness, inverse_operator, shared_smoothness, smoothness
 from ._values import Values, paired_rows
 from ._warm_start import dependence_across, warm_start
@@ -32,7 +32,7 @@ SHUT_ACROSS = 0.0
 0.25 are wide enough to flatten the kernel, and many together open at a low price."""
 
 
-class SharedProblem(Problem):
+class SharedProblem(SelectionProblem):
     """Smoothness on the graphs of two modalities, summed over pairs of modalities.
 
     With ``own`` above 0, each modality is also asked to be smooth on its own graph of all its cells.
@@ -91,7 +91,7 @@ class PairwiseProblem(SharedProblem):
             parts.append(shared_smoothness(gated[0], gated[1], o.n_neighbors, o.bandwidth))
         return torch.stack(parts).sum() / max(len(self.values) - 1, 1)
 
-    def subset(self, cells: NDArray[np.int64]) -> Problem:
+    def subset(self, cells: NDArray[np.int64]) -> SelectionProblem:
         """Return the same problem on half of the cells of each pair; ``cells`` only seeds the choice."""
         out = self._copy()
         rng = np.random.default_rng(int(cells.sum()) % 2**32)
@@ -99,7 +99,7 @@ class PairwiseProblem(SharedProblem):
         return out
 
 
-class DifferentialProblem(Problem):
+class DifferentialProblem(SelectionProblem):
     """Smoothness on the own graph in directions in which the other modality has none; the first one has gates."""
 
     ridge: float = 0.1
@@ -233,7 +233,7 @@ def mmdufs(
         statistic = across(list(values.values()), random_state)
         start = {name: torch.from_numpy(warm_start(s, SHUT_ACROSS)) for name, s in zip(values, statistic, strict=True)}
         extra = {name: {"dependence": s} for name, s in zip(values, statistic, strict=True)}
-    path = choice.follow(problem, start, widths)
+    path = choice.run(problem, start, widths)
     return finish(mdata, problem, path, choice, method=f"mmdufs {kind}", start=start, extra=extra, write=write)
 
 
@@ -249,7 +249,9 @@ def across(values: list[Values], seed: int) -> list[NDArray[np.float32]]:
     return out
 
 
-def _problem(values: dict[str, Values], kind: Kind, options: SelectOptions, own: float, ridge: float) -> Problem:
+def _problem(
+    values: dict[str, Values], kind: Kind, options: SelectOptions, own: float, ridge: float
+) -> SelectionProblem:
     names = list(values)
     if kind == "differential":
         rows = paired_rows(list(values.values()))

@@ -17,7 +17,7 @@ from ._engine import optimise, parameters_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._engine import Gates, Problem, Starts
+    from ._engine import Gates, SelectionProblem, Starts
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ LOWEST, LOWEST_NULL, HIGHEST, N_BISECTIONS = 1e-3, 0.02, 2.0, 6
 SAME = 0.95
 """Jaccard index from which two selections count as the same."""
 N_SEARCH = 10
-THRESHOLD = 0.7
 
 
 @dataclass
@@ -64,7 +63,7 @@ class Path:
         return pd.DataFrame(rows)
 
 
-def calibrate(problem: Problem, *, seed: int, start: Starts | None, n_steps: int | None = None) -> float:
+def calibrate(problem: SelectionProblem, *, seed: int, start: Starts | None, n_steps: int | None = None) -> float:
     """Return the smallest price that closes 99 % of the gates after every feature was permuted by itself.
 
     Bisection on the logarithm of the price.
@@ -82,7 +81,7 @@ def calibrate(problem: Problem, *, seed: int, start: Starts | None, n_steps: int
     return float(np.exp(high))
 
 
-def follow(problem: Problem, *, seed: int, start: Starts | None) -> Path:
+def run_prices(problem: SelectionProblem, *, seed: int, start: Starts | None) -> Path:
     """Run the prices of the problem, or seven around the calibrated one; take the most stable stretch of selections."""
     path = Path()
     lams = problem.lams
@@ -97,7 +96,7 @@ def follow(problem: Problem, *, seed: int, start: Starts | None) -> Path:
 
 @torch.no_grad()
 def price_between(
-    problem: Problem, start: Starts, size: dict[str, NDArray[np.int64]], *, seed: int, n_batches: int = 8
+    problem: SelectionProblem, start: Starts, size: dict[str, NDArray[np.int64]], *, seed: int, n_batches: int = 8
 ) -> float:
     """Return a price between what features that start open earn, and what they earn when permuted.
 
@@ -152,7 +151,7 @@ def longest_stretch(selections: list[NDArray[np.bool_]]) -> int:
 
 
 def search(
-    problem: Problem, n_features: int, size: dict[str, NDArray[np.int64]], *, seed: int, start: Starts | None
+    problem: SelectionProblem, n_features: int, size: dict[str, NDArray[np.int64]], *, seed: int, start: Starts | None
 ) -> Path:
     """Bisect the price until ``n_features`` features are open; the rest of the way is by the order of the gates.
 
@@ -182,7 +181,9 @@ def search(
     return path
 
 
-def stability(problem: Problem, lam: float, n_runs: int, *, seed: int, start: Starts | None) -> dict[str, np.ndarray]:
+def stability(
+    problem: SelectionProblem, lam: float, n_runs: int, *, seed: int, start: Starts | None
+) -> dict[str, np.ndarray]:
     """Return the share of half-samples of the cells, with a seed each, in which a gate opens, by modality.
 
     Gates with a share of at least 0.7 are called stable; with :math:`q` gates selected per run on average and ``D``

@@ -59,8 +59,8 @@ def leave_one_out(x: torch.Tensor, *, blocks: Sequence[NDArray[np.int64]] | None
             null = column[permutations]
             statistic = (column * column[near].mean(dim=1)).mean()
             reference = (null * null[near].mean(dim=1)).mean(dim=0)
-            spread = float(reference.std().clamp(min=1e-12))
-            out[j] = (float(statistic) - float(reference.mean())) / spread
+            deviation = float(reference.std().clamp(min=1e-12))
+            out[j] = (float(statistic) - float(reference.mean())) / deviation
     return out
 
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from smalti._gate_table import write_gates
 from smalti._validate import check_keys, shorten
+from smalti.nn import GATE_CONVENTION
 
 if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
-
-UNS_KEY = "gates"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +51,10 @@ class Selection:
     def write(self, mdata: MuData) -> None:
         """Write the columns into ``.var`` of each modality and all else into ``.uns["gates"]``."""
         for name, table in self.tables.items():
-            adata = mdata.mod[name]
-            for column in table:
-                adata.var[column] = table[column].to_numpy()
-            adata.uns[UNS_KEY] = self._uns(name)
+            write_gates(mdata.mod[name], table, self._about(name))
 
-    def _uns(self, name: str) -> dict[str, Any]:
-        out: dict[str, Any] = {"method": self.method, "lam": self.lam, "convention": "mu, sigma, no shift", **self.info}
+    def _about(self, name: str) -> dict[str, Any]:
+        out: dict[str, Any] = {"method": self.method, "lam": self.lam, "convention": GATE_CONVENTION, **self.info}
         if self.lam_null is not None:
             out["lam_null"] = self.lam_null
         if len(self.path):
@@ -74,7 +71,7 @@ class Selection:
         return f"Selection by {self.method}: {', '.join(parts)}; price {self.lam:.3g}{null}"
 
 
-def spread(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: Any = 0.0) -> NDArray[Any]:
+def among_all(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: Any = 0.0) -> NDArray[Any]:
     """Return values of the features that took part among all ``n`` of them."""
     out = np.full(n, fill, dtype=np.asarray(values).dtype)
     out[columns] = values

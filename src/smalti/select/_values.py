@@ -74,14 +74,14 @@ class Values:
         self.batch[self.rows[here]] = codes[here]
         self.layer = ScaledInput(adata.n_vars, int(codes.max(initial=0)) + 1, log=looks_like_counts(x))
         fit_scaled(self.layer, x, self.batch)
-        spread = torch.where(self.layer.scale > 0, 1 / self.layer.scale.clamp(min=1e-12), 0.0).numpy()
-        self.spread: NDArray[np.float32] = spread
-        self.columns = np.flatnonzero(spread > 0)
+        deviation = torch.where(self.layer.scale > 0, 1 / self.layer.scale.clamp(min=1e-12), 0.0).numpy()
+        self.deviation: NDArray[np.float32] = deviation
+        self.columns = np.flatnonzero(deviation > 0)
         if len(self.columns) == 0:
             raise ValueError(f"No feature of modality {modality!r} varies over its {adata.n_obs} cells.")
         if n_top is not None and len(self.columns) > check_count(n_top, "n_top"):
             logger.info("Modality %r: the %d most variable of %d features.", modality, n_top, len(self.columns))
-            order = np.argsort(-spread[self.columns], kind="stable")[:n_top]
+            order = np.argsort(-deviation[self.columns], kind="stable")[:n_top]
             self.columns = np.sort(self.columns[order])
         self._reader, self._cache = make_reader(x), None
         self._removed: list[tuple[torch.Tensor, torch.Tensor]] = []

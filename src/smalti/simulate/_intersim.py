@@ -163,7 +163,9 @@ def intersim(
     return mdata
 
 
-def _normal(rng: np.random.Generator, centers: Floats, factor: NDArray[Any], cluster: NDArray[np.int64], *, beta: bool):
+def _normal(
+    rng: np.random.Generator, centers: Floats, factor: NDArray[Any], cluster: NDArray[np.int64], *, beta: bool
+) -> NDArray[np.float32]:
     """Draw one modality: normal around the center of the sample's cluster, and through the logistic if asked."""
     x = np.empty((len(cluster), centers.shape[1]), dtype=np.float32)
     for start in range(0, len(cluster), BLOCK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._catalogue import MODELS, ModelEntry
 from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import Evaluation, evaluate
 from ._facts import ModalityDescription
@@ -11,6 +12,8 @@ from ._linear_probe import ProbeResult, linear_probe
 from ._recommend import Recommendation
 
 __all__ = [
+    "MODELS",
+    "ModelEntry",
     "Evaluation",
     "LabelReport",
     "LinearCCAResult",

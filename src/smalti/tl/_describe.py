@@ -10,51 +10,22 @@ import pandas as pd
 
 from smalti._errors import SmaltiError
 from smalti._validate import shorten
-from smalti.data import UNLABELED, CategoryField, refuse_view, row_maps
-from smalti.data._values import matrix_of
+from smalti.data import UNLABELED, CategoryField, find_patterns, matrix_of, refuse_view, row_maps, shared_cells
 
 from ._describe_text import as_html, as_text
+from ._description import MosaicFacts
 from ._facts import ModalityDescription, panel_gaps, read_modality, read_presence
-from ._patterns import find_patterns
-from ._recommend import Recommendation, recommend
+from ._feature_links import find_links
+from ._recommend import recommend
 
 if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-MAX_LINE = 62
-"""Characters of arguments that fit into one line of code."""
-
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class MosaicDescription:
+class MosaicDescription(MosaicFacts):
     """What :func:`describe_mosaic` found. Print it, or show it in a notebook."""
-
-    n_obs: int
-    """Cells."""
-    modalities: dict[str, ModalityDescription]
-    """Sizes and kinds of values, by modality."""
-    patterns: pd.DataFrame
-    """Distinct rows of presence, ``(P, M)`` boolean, one column per modality; those with most modalities first."""
-    pattern_sizes: NDArray[np.int64]
-    """``(P,)`` number of cells of each pattern."""
-    batch_key: str | None
-    """Column with batches, if one was given."""
-    batches: pd.DataFrame | None
-    """Cells by pattern (rows) and batch (columns); ``None`` without batches."""
-    labels_key: str | None
-    """Column with labels, if one was given."""
-    labels: pd.DataFrame | None
-    """Cells by label (rows; cells without a label left out) and modality (columns), then ``"paired"`` for cells with
-    two or more modalities and ``"all"``; ``None`` without labels."""
-    pairs: pd.DataFrame
-    """``(M, M)`` cells that two modalities share; on the diagonal the cells of each."""
-    problems: tuple[str, ...]
-    """What a model would refuse, and what to do about it."""
-    notes: tuple[str, ...]
-    """What is odd but allowed."""
-    recommendation: Recommendation
-    """The model that fits, and why."""
 
     def __repr__(self) -> str:
         return as_text(self)
@@ -147,15 +118,17 @@ def describe_mosaic(
         batches=_cross(group, len(sizes), batch, batch_names) if batch_key else None,
         labels_key=labels_key,
         labels=table,
-        pairs=pd.DataFrame(here.T.astype(np.int64) @ here.astype(np.int64), names, names),
+        pairs=pd.DataFrame(shared_cells(here), names, names),
         problems=tuple(problems),
         notes=tuple(notes),
         recommendation=recommend(
             here[:, filled],
             used,
             None if table is None else table[used],
-            arguments=_arguments({name: modalities[name] for name in used}, batch_key),
+            modalities=_specifications({name: modalities[name] for name in used}),
             batch_key=batch_key,
+            labels_key=labels_key,
+            links=find_links(mdata, used),
         ),
     )
 
@@ -204,16 +177,11 @@ def _label_table(
     return out.sort_values("all", ascending=False, kind="stable")
 
 
-def _arguments(modalities: dict[str, ModalityDescription], batch_key: str | None) -> str:
-    """Return the arguments of ``setup_mudata`` after the MuData, as code; on several lines if there are many."""
-    specs = []
+def _specifications(modalities: dict[str, ModalityDescription]) -> dict[str, str]:
+    """Return what ``setup_mudata`` is told of each modality, as code."""
+    specs = {}
     for name, facts in modalities.items():
-        likelihood = repr(facts.likelihood)
+        specs[name] = repr(facts.likelihood)
         if facts.layer is not None:
-            likelihood = f"sm.data.Modality(likelihood={likelihood}, layer={facts.layer!r})"
-        specs.append(f"{name!r}: {likelihood}")
-    batch = f", batch_key={batch_key!r}" if batch_key else ""
-    text = f", modalities={{{', '.join(specs)}}}{batch}"
-    if len(text) <= MAX_LINE:
-        return text
-    return ", modalities={\n    " + ",\n    ".join(specs) + f",\n}}{batch}"
+            specs[name] = f"sm.data.Modality(likelihood={facts.likelihood!r}, layer={facts.layer!r})"
+    return specs

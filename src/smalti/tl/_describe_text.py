@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ._describe import MosaicDescription
+    from ._description import MosaicFacts
     from ._recommend import Recommendation
 
 WIDTH = 100
@@ -23,7 +23,7 @@ Rows = list[list[str]]
 Section = tuple[str, Rows]
 
 
-def as_text(found: MosaicDescription) -> str:
+def as_text(found: MosaicFacts) -> str:
     """Return the description as text: tables aligned, sentences broken at 100 characters."""
     lines = [_headline(found)]
     for title, rows in _tables(found):
@@ -31,13 +31,13 @@ def as_text(found: MosaicDescription) -> str:
     for title, sentences in _lists(found):
         lines += ["", title, *_bullets(sentences)]
     chosen = found.recommendation
-    lines += ["", f"Recommended: {_name(chosen)}", *_bullets(_why(chosen, found.problems))]
+    lines += ["", f"Recommended: {chosen.model}", *_bullets(_why(chosen, found.problems))]
     if chosen.code:
         lines += ["", *(f"    {line}" for line in chosen.code.splitlines())]
     return "\n".join(lines)
 
 
-def as_html(found: MosaicDescription) -> str:
+def as_html(found: MosaicFacts) -> str:
     """Return the description as HTML without scripts or outside resources."""
     parts = [f"<p><b>{escape(_headline(found))}</b></p>"]
     for title, rows in _tables(found):
@@ -47,7 +47,7 @@ def as_html(found: MosaicDescription) -> str:
     for title, sentences in _lists(found):
         parts.append(f"<p style='margin:0.6em 0 0'><b>{escape(title)}</b></p>{_html_list(sentences)}")
     chosen = found.recommendation
-    parts.append(f"<p style='margin:0.6em 0 0'><b>Recommended: {escape(_name(chosen))}</b></p>")
+    parts.append(f"<p style='margin:0.6em 0 0'><b>Recommended: {escape(chosen.model)}</b></p>")
     parts.append(_html_list(_why(chosen, found.problems)))
     if chosen.code:
         parts.append(f"<pre>{escape(chosen.code)}</pre>")
@@ -57,13 +57,13 @@ def as_html(found: MosaicDescription) -> str:
 # ------------------------------------------------------------------ what is said
 
 
-def _headline(found: MosaicDescription) -> str:
+def _headline(found: MosaicFacts) -> str:
     batches = "" if found.batches is None else f", {found.batches.shape[1]} batches"
     labels = "" if found.labels is None else f", {len(found.labels)} labels"
     return f"Mosaic of {found.n_obs:,} cells in {len(found.modalities)} modalities{batches}{labels}"
 
 
-def _tables(found: MosaicDescription) -> Iterator[Section]:
+def _tables(found: MosaicFacts) -> Iterator[Section]:
     rows = [["modality", "cells", "features", "values", "non-zero", "median total", "likelihood", "encoder sees"]]
     for name, facts in found.modalities.items():
         total = "" if facts.median_total is None else f"{facts.median_total:,.0f}"
@@ -86,7 +86,7 @@ def _tables(found: MosaicDescription) -> Iterator[Section]:
         yield f"Labels{f', the {len(table)} most frequent of {len(found.labels)}' if left else ''}", rows
 
 
-def _pattern_table(found: MosaicDescription) -> Section:
+def _pattern_table(found: MosaicFacts) -> Section:
     batches = found.batches
     shown = [] if batches is None else list(batches.columns[:MAX_BATCHES])
     rows = [["cells", "share", *found.patterns.columns, *shown]]
@@ -102,21 +102,15 @@ def _pattern_table(found: MosaicDescription) -> Section:
     return title, rows
 
 
-def _lists(found: MosaicDescription) -> Iterator[tuple[str, Sequence[str]]]:
+def _lists(found: MosaicFacts) -> Iterator[tuple[str, Sequence[str]]]:
     if found.problems:
         yield "Problems: a model will refuse this", found.problems
     if found.notes:
         yield "Worth knowing", found.notes
 
 
-def _name(chosen: Recommendation) -> str:
-    return chosen.model if chosen.available or chosen.model == "none" else f"{chosen.model} (not in this version yet)"
-
-
 def _why(chosen: Recommendation, problems: Sequence[str]) -> list[str]:
     said = [*(["Solve the problems above first."] if problems else []), *chosen.reasons]
-    if chosen.meanwhile:
-        said.append(f"{chosen.model} is planned, this version does not have it. {chosen.meanwhile}")
     if chosen.pairs:
         said.append(chosen.pairs)
     return [*said, *(f"Another choice: {other}." for other in chosen.alternatives)]

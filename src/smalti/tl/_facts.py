@@ -9,9 +9,16 @@ import numpy as np
 import scipy.sparse as sp
 
 from smalti._errors import SmaltiError
-from smalti.data import infer_encoder_input, infer_likelihood, row_maps
-from smalti.data._modality import Modality, check_values
-from smalti.data._values import looks_like_counts, mostly_ones, nonzero_share
+from smalti.data import (
+    Modality,
+    check_values,
+    infer_encoder_input,
+    infer_likelihood,
+    looks_like_counts,
+    mostly_ones,
+    nonzero_share,
+    row_maps,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from smalti._validate import check_keys, check_unique, shorten
-from smalti.data import presence
-from smalti.data._categories import as_text
+from smalti.data import as_text, presence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,7 @@ import pandas as pd
 
 from smalti import metrics
 from smalti._validate import shorten
-from smalti.metrics._calibration import error_of_curve
-from smalti.metrics._classification import ABSTAINED
+from smalti.metrics import ABSTAINED, error_of_curve
 
 from ._describe_text import WIDTH
 from ._label_inputs import by_modality, members, of_cells, read_labels, read_probabilities

@@ -67,7 +67,7 @@ class LinearCCAResult:
             Any mosaic with at least one of the modalities, with the features of the fit.
         """
         inputs, maps = self._inputs(mdata)
-        return {name: _spread(z, maps[name]) for name, z in self.cca.transform(inputs).items()}
+        return {name: _by_cell(z, maps[name]) for name, z in self.cca.transform(inputs).items()}
 
     def transform(self, mdata: MuData) -> NDArray[np.float32]:
         """Return the joint embedding of every cell, ``(n_obs, n_axes)``: the mean over its modalities.
@@ -164,7 +164,7 @@ def linear_cca(
     cca = LinearCCA(ridge=ridge, random_state=random_state).fit(inputs, maps)
     mdata.obsm[key_added] = cca.joint(inputs, maps)
     for name, z in cca.transform(inputs).items():
-        mdata.obsm[f"{key_added}_{name}"] = _spread(z, maps[name])
+        mdata.obsm[f"{key_added}_{name}"] = _by_cell(z, maps[name])
     return LinearCCAResult(fitted, cca, n_components)
 
 
@@ -184,7 +184,7 @@ def _choose(
     return choose_n_components(inputs, maps, candidates=CANDIDATES, ridge=ridge, random_state=random_state)
 
 
-def _spread(z: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _by_cell(z: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return rows of a modality in the order of cells, NaN where absent."""
     out = np.full((len(rows), z.shape[1]), np.nan, dtype=np.float32)
     here = rows >= 0

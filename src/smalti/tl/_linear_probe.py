@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smalti._validate import check_count, check_keys, shorten
-from smalti.data._categories import as_text
+from smalti.data import as_text
 from smalti.metrics import balanced_accuracy
 
 if TYPE_CHECKING:

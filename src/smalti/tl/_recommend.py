@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from smalti import model
+from smalti.data import LEAST_SHARED, linked_groups, shared_cells
+
+from ._catalogue import NO_MODEL, entry, example_code
+from ._feature_links import links_code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     import pandas as pd
     from numpy.typing import NDArray
+
+    from ._feature_links import FeatureLink
 
 FEW_PAIRS, SOME_PAIRS, MANY_PAIRS = 50, 200, 800
 """Measured by hiding pairs of three data sets (two of blood, RNA and proteins; one of cortex, RNA and accessibility)
@@ -29,15 +37,11 @@ class Recommendation:
     """A model for a mosaic, with reasons."""
 
     model: str
-    """Name of the class in :mod:`smalti.model`, or of the planned one."""
-    available: bool
-    """Whether this version of smalti has it."""
+    """Name of the class in :mod:`smalti.model`; ``"none"`` if no method is for such data."""
     reasons: tuple[str, ...]
-    """Why, one sentence each."""
-    meanwhile: str | None = None
-    """What to do while the model does not exist; ``None`` if it does."""
+    """Why, one sentence each; for ``"none"`` also what is missing."""
     code: str | None = None
-    """The calls that fit what is available; ``None`` if nothing is."""
+    """The calls that fit it; ``None`` for ``"none"``."""
     pairs: str = ""
     """What the number of pairs is enough for."""
     alternatives: tuple[str, ...] = ()
@@ -49,8 +53,10 @@ def recommend(
     names: list[str],
     labels: pd.DataFrame | None,
     *,
-    arguments: str = "",
+    modalities: Mapping[str, str] | None = None,
     batch_key: str | None = None,
+    labels_key: str | None = None,
+    links: Sequence[FeatureLink] = (),
 ) -> Recommendation:
     """Recommend a model.
 
@@ -62,40 +68,36 @@ def recommend(
         Names of these modalities.
     labels
         Numbers of cells by label (rows) and modality (columns ``names``); ``None`` without labels.
-    arguments
-        Arguments of ``setup_mudata`` after the MuData, as code.
-    batch_key
-        Column with batches, for the call of the linear baseline.
+    modalities
+        What ``setup_mudata`` is told of each modality, as code.
+    batch_key, labels_key
+        Columns with batches and labels, for the code.
+    links
+        How features of modalities are linked, as :func:`~smalti.tl._feature_links.find_links` returns it.
     """
     if len(names) < 2:
         found = f"only {names[0]!r} has cells" if names else "no modality has cells"
-        return Recommendation(
-            model="none", available=False, reasons=(f"Integration needs two modalities, but {found}.",)
-        )
-    both = here.T.astype(np.int64) @ here.astype(np.int64)
+        return Recommendation(model="none", reasons=(f"Integration needs two modalities, but {found}.",))
+    both = shared_cells(here)
     np.fill_diagonal(both, 0)
-    groups = _linked(both, names)
+    groups = [[names[i] for i in group] for group in linked_groups(here)]
+    code = partial(example_code, modalities=modalities, batch_key=batch_key, labels_key=labels_key)
     if len(groups) > 1:
-        return _unlinked(both, names, groups, labels, arguments, batch_key)
+        return _unlinked(both, names, groups, labels, links, code)
     reasons = [_pairs_reason(here)]
-    if (both + np.eye(len(names)) == 0).any():
+    if (both + LEAST_SHARED * np.eye(len(names)) < LEAST_SHARED).any():
         reasons.append("Not every two modalities share cells, but chains of pairs link them all.")
-    code, hint, others = _code(arguments, batch_key), pairs_hint(both, names), _alternatives(labels)
-    filled = float(here.mean())
+    name, filled = "CLUE", float(here.mean())
     if len(names) >= 3 and filled < SPARSE:
-        reasons.append(f"There are {len(names)} modalities, and only {filled:.0%} of all possible measurements exist.")
-        available = hasattr(model, "MCA")
-        return Recommendation(
-            model="MCA",
-            available=available,
-            reasons=tuple(reasons),
-            meanwhile=None if available else "Use CLUE, which takes any number of modalities in any pattern.",
-            code=code.replace("CLUE", "MCA").replace("clue", "mca") if available else code,
-            pairs=hint,
-            alternatives=others,
-        )
+        name = "MCA"
+        reasons.append(entry(name).why.format(n_modalities=len(names), filled=filled))
+    few = _weakest(both, names)[0] < FEW_PAIRS
     return Recommendation(
-        model="CLUE", available=True, reasons=tuple(reasons), code=code, pairs=hint, alternatives=others
+        model=name,
+        reasons=tuple(reasons),
+        code=code(name),
+        pairs=pairs_hint(both, names),
+        alternatives=_alternatives(labels, "UnpairedCCA" if few else None),
     )
 
 
@@ -109,11 +111,9 @@ def pairs_hint(both: NDArray[np.int64], names: list[str]) -> str:
     names
         Names of the modalities.
     """
-    tree = minimum_spanning_tree(1 / np.where(both > 0, both, np.inf)).tocoo()
-    links = [(int(both[i, j]), names[i], names[j]) for i, j in zip(tree.row, tree.col, strict=True)]
-    if not links:
+    count, first, second = _weakest(both, names)
+    if not count:
         return ""
-    count, first, second = min(links)
     if count < FEW_PAIRS:
         verdict = (
             "are too few to match single cells; expect coarse cell types at best, and a few hundred to change that"
@@ -128,10 +128,11 @@ def pairs_hint(both: NDArray[np.int64], names: list[str]) -> str:
     return f"{count:,} pairs of {first} and {second}{weakest} {verdict}."
 
 
-def _linked(both: NDArray[np.int64], names: list[str]) -> list[list[str]]:
-    """Return the groups of modalities that chains of paired cells link."""
-    count, group = connected_components(both > 0, directed=False)
-    return [[name for name, g in zip(names, group, strict=True) if g == i] for i in range(count)]
+def _weakest(both: NDArray[np.int64], names: list[str]) -> tuple[int, str, str]:
+    """Return the fewest pairs in the strongest chains, and whose they are; 0 if no modality is linked to another."""
+    tree = minimum_spanning_tree(1 / np.where(both >= LEAST_SHARED, both, np.inf)).tocoo()
+    links = [(int(both[i, j]), names[i], names[j]) for i, j in zip(tree.row, tree.col, strict=True)]
+    return min(links, default=(0, "", ""))
 
 
 def _pairs_reason(here: NDArray[np.bool_]) -> str:
@@ -149,58 +150,75 @@ def _unlinked(
     names: list[str],
     groups: list[list[str]],
     labels: pd.DataFrame | None,
-    arguments: str,
-    batch_key: str | None,
+    links: Sequence[FeatureLink],
+    code: Callable[..., str],
 ) -> Recommendation:
-    """Recommend where pairs do not link all modalities: labels can, or structure alone."""
-    largest = max(groups, key=len)
-    if len(largest) == 1:
-        reasons = ["No cell has two modalities: there is no pair to learn the link from."]
-        meanwhile = (
-            "Nothing in this version links modalities without paired cells. Measure a few hundred cells in both, or "
-            "add paired cells of another study with the same features."
-        )
-    else:
-        reasons = [f"No chain of paired cells links {' with '.join(' + '.join(group) for group in groups)}."]
-        meanwhile = (
-            f"Nothing in this version links them without paired cells; {' + '.join(largest)} alone can be integrated "
-            f"by CLUE: `modalities={largest}`."
-        )
-    if labels is None or not len(labels):
-        reasons.append("There are no labels either, so only the structure of each modality can link them.")
-        name = "UnpairedCCA"
-    else:
+    """Recommend where pairs do not link all modalities: labels can, or linked features, or nothing."""
+    reasons = [_no_pairs_reason(both, groups)]
+    hint = pairs_hint(both, names)
+    useful = _bridges(links, groups)
+    if labels is not None and _connect(_label_pairs(labels, names), groups):
         shared = int((labels[names] > 0).all(axis=1).sum())
-        reasons.append(f"{shared} of {len(labels)} labels occur in all modalities and can stand in for pairs.")
-        name = "MODIS"
-    available = hasattr(model, name)
-    code = _code(arguments, batch_key, baseline=False).replace("CLUE", name).replace("clue", name.lower())
-    return Recommendation(
-        model=name,
-        available=available,
-        reasons=tuple(reasons),
-        meanwhile=None if available else meanwhile,
-        code=code if available else None,
-        pairs=pairs_hint(both, names),
+        reasons.append(entry("MODIS").why.format(n_shared_labels=shared, n_labels=len(labels)))
+        others = _alternatives(None, "UnpairedCCA", clusters=False)
+        return Recommendation(
+            model="MODIS", reasons=tuple(reasons), code=code("MODIS"), pairs=hint, alternatives=others
+        )
+    if useful is not None:
+        said = " and ".join(map(str, useful))
+        reasons.append(entry("UnpairedCCA").why.format(n_links=said))
+        lines = code("UnpairedCCA", links=links_code(useful))
+        return Recommendation(model="UnpairedCCA", reasons=tuple(reasons), code=lines, pairs=hint)
+    lacks = "There are no labels" if labels is None else "No label occurs in modalities that pairs do not link"
+    reasons.append(f"{lacks}, and no features with names in common: {NO_MODEL}.")
+    reasons.append(
+        "Bring one of these: a table of linked features (genes and their proteins or regions) for "
+        "`sm.model.UnpairedCCA(mdata, links=...)`, class labels for some cells of each modality "
+        "(`labels_key`), or a few hundred cells measured in both."
     )
+    if len(groups[0]) > 1:
+        reasons.append(f"{' + '.join(groups[0])} alone can be integrated by CLUE: `modalities={groups[0]}`.")
+    return Recommendation(model="none", reasons=tuple(reasons), pairs=hint)
 
 
-def _alternatives(labels: pd.DataFrame | None) -> tuple[str, ...]:
-    found = []
-    if labels is None:
-        found.append(("FusionClustering", "if clusters are what you want"))
-    elif (labels == 0).any(axis=None):
-        found.append(("OverlapManifold", "if each modality sees another part of one continuum"))
-    return tuple(f"{name}{'' if hasattr(model, name) else ' (not in this version)'} {why}" for name, why in found)
+def _no_pairs_reason(both: NDArray[np.int64], groups: list[list[str]]) -> str:
+    if len(groups[0]) > 1:
+        return f"No chain of paired cells links {' with '.join(' + '.join(group) for group in groups)}."
+    if both.any():
+        return f"Two modalities share at most one cell; it takes {LEAST_SHARED} at least to learn a link from."
+    return "No cell has two modalities: there is no pair to learn the link from."
 
 
-def _code(arguments: str, batch_key: str | None, *, baseline: bool = True) -> str:
-    batch = f", batch_key={batch_key!r}" if batch_key else ""
-    lines = [
-        f"sm.tl.linear_cca(mdata{batch})  # the baseline to beat, in seconds" if baseline else "",
-        f"sm.model.CLUE.setup_mudata(mdata{arguments})",
-        "model = sm.model.CLUE(mdata)",
-        "model.train()",
-        'mdata.obsm["X_clue"] = model.get_latent_representation()',
-    ]
-    return "\n".join(line for line in lines if line)
+def _label_pairs(labels: pd.DataFrame, names: list[str]) -> list[tuple[str, str]]:
+    """Return the pairs of modalities that have a label in common."""
+    here = (labels[names] > 0).to_numpy()
+    common = here.T.astype(np.int64) @ here
+    return [(names[i], names[j]) for i, j in np.argwhere(np.triu(common, k=1))]
+
+
+def _connect(pairs: Iterable[tuple[str, str]], groups: list[list[str]]) -> bool:
+    """Return whether pairs of modalities join all groups, directly or in a chain."""
+    of = {name: i for i, group in enumerate(groups) for name in group}
+    table = np.zeros((len(groups), len(groups)))
+    for a, b in pairs:
+        table[of[a], of[b]] = 1
+    return int(connected_components(table, directed=False)[0]) == 1
+
+
+def _bridges(links: Sequence[FeatureLink], groups: list[list[str]]) -> list[FeatureLink] | None:
+    """Return the links between different groups, most features first; ``None`` if they do not join all groups."""
+    of = {name: i for i, group in enumerate(groups) for name in group}
+    found = sorted((link for link in links if of[link.named] != of[link.naming]), key=lambda link: -link.n)
+    return found if _connect([(link.named, link.naming) for link in found], groups) else None
+
+
+def _alternatives(labels: pd.DataFrame | None, also: str | None, *, clusters: bool = True) -> tuple[str, ...]:
+    """Return other models with their wishes; those that do not exist yet are said to be missing."""
+    found = [] if also is None else [also]
+    if labels is None and clusters:
+        found.append("FusionClustering")
+    elif labels is not None and (labels == 0).any(axis=None):
+        found.append("OverlapManifold")
+    return tuple(
+        f"{name}{'' if entry(name).available else ' (not in this version)'} {entry(name).wish}" for name in found
+    )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from ._balanced import BalancedBatchSampler
 from ._callbacks import EveryEpochs, RestoreBest, SeedEpochs, WriteCheckpoint
 from ._options import PlanOptions
+from ._paired import MosaicBatchSampler
 from ._plans import AdversarialPlan, MosaicPlan
-from ._splitter import MosaicBatchSampler, MosaicSplitter
+from ._sampler import EpochSampler, MakeSampler
+from ._splitter import MosaicSplitter
 
 __all__ = [
     "AdversarialPlan",
     "BalancedBatchSampler",
     "EveryEpochs",
+    "EpochSampler",
+    "MakeSampler",
     "MosaicBatchSampler",
     "MosaicPlan",
     "MosaicSplitter",

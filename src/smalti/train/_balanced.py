@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from smalti._validate import check_count, check_in_range
 
-from ._splitter import rank_and_world
+from ._sampler import EpochSampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class BalancedBatchSampler(Sampler[list[int]]):
+class BalancedBatchSampler(EpochSampler):
     """Draws the same number of cells of every modality, then labelled ones in which all classes are equally likely.
 
     The cells of a modality are shuffled and used up before any is drawn again. An epoch is as long as the largest
@@ -54,6 +53,7 @@ class BalancedBatchSampler(Sampler[list[int]]):
         balance: float = 1.0,
         seed: int = 0,
     ) -> None:
+        super().__init__(seed)
         check_count(batch_size, "batch_size")
         check_in_range(balance, 0, 1, "balance")
         self.streams = [np.flatnonzero(column) for column in presence.T]
@@ -64,21 +64,12 @@ class BalancedBatchSampler(Sampler[list[int]]):
         self.n_labelled = [round(labelled_share * share) if len(cells) else 0 for cells in self.labelled]
         self.chances = [_class_balanced(labels[cells], balance) for cells in self.labelled]
         self.n_batches = max(int(np.ceil(len(c) / size)) for c, size in zip(self.streams, self.sizes, strict=True))
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the stream of the next epoch, so that resumed training continues where it stopped."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        rank, world = rank_and_world()
-        return len(range(rank, self._usable(world), world))
 
     def __iter__(self) -> Iterator[list[int]]:
-        rank, world = rank_and_world()
+        rank, world = self.process()
         rng = np.random.default_rng((self.seed, self.epoch))
         self.epoch += 1
-        usable = self._usable(world)
+        usable = self.n_usable(world)
         drawn = []
         for cells, size in zip(self.streams, self.sizes, strict=True):
             passes = int(np.ceil(max(self.n_batches, usable) * size / len(cells))) + 1
@@ -92,10 +83,6 @@ class BalancedBatchSampler(Sampler[list[int]]):
             ]
             if i % world == rank:
                 yield np.concatenate([*parts, *extra]).tolist()
-
-    def _usable(self, world: int) -> int:
-        """Batches of an epoch; every process needs the same number."""
-        return self.n_batches if world == 1 else max(self.n_batches // world, 1) * world
 
 
 def _class_balanced(labels: NDArray[np.int64], balance: float) -> NDArray[np.float64]:

@@ -1,99 +1,28 @@
-"""Splitting a mosaic into training and validation cells, and drawing minibatches that hold pairs."""
+"""Splitting a mosaic into training and validation cells."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from smalti._validate import check_in_range, check_positive, shorten
 
+from ._paired import MosaicBatchSampler
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from smalti.data import MosaicManager
 
+    from ._sampler import EpochSampler, MakeSampler
+
 VALIDATION_BATCH = 2048
 """Cells per validation batch: contrastive losses of large batches vary less."""
-
-
-class MosaicBatchSampler(Sampler[list[int]]):
-    """Draws batches in which a given share of the cells is paired.
-
-    Paired and other cells are two streams, each shuffled anew whenever it is exhausted, so that every cell of a stream
-    is visited equally often. An epoch has as many batches as it takes to draw each cell once on average.
-
-    Under distributed training every process draws the same batches and keeps every ``world_size``-th of them.
-
-    Parameters
-    ----------
-    paired
-        ``(n,)`` bool.
-    batch_size
-        Cells per batch.
-    paired_share
-        Smallest share of paired cells in a batch, in ``[0, 1]``; if the data have more, they keep theirs.
-    seed
-        Seed; each epoch has its own stream.
-    """
-
-    def __init__(self, paired: NDArray[np.bool_], batch_size: int, *, paired_share: float = 0.5, seed: int = 0) -> None:
-        n = len(paired)
-        self.batch_size = min(batch_size, n)
-        if self.batch_size == 1:  # too small for one of each: all cells are one stream
-            paired = np.ones(n, dtype=bool)
-        self.streams = [np.flatnonzero(paired), np.flatnonzero(~paired)]
-        n_paired, n_other = map(len, self.streams)
-        wanted = round(max(n_paired / n, paired_share) * self.batch_size)
-        # at least one of each kind that there is, or its cells would never be visited
-        wanted = min(max(wanted, min(n_paired, 1)), n_paired, self.batch_size - min(n_other, 1))
-        self.sizes = [wanted, min(self.batch_size - wanted, n_other)]
-        self.n_batches = max(1, int(np.ceil(n / max(sum(self.sizes), 1))))
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the stream of the next epoch, so that resumed training continues where it stopped."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        rank, world = rank_and_world()
-        return len(range(rank, self._usable(world), world))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rank, world = rank_and_world()
-        rng = np.random.default_rng((self.seed, self.epoch))
-        self.epoch += 1
-        usable = self._usable(world)
-        drawn = max(self.n_batches, usable)  # with more processes than batches, some more
-        draws = [_draw(rng, cells, size, drawn) for cells, size in zip(self.streams, self.sizes, strict=True)]
-        for i in range(rank, usable, world):
-            yield np.concatenate([draw[i] for draw in draws]).tolist()
-
-    def _usable(self, world: int) -> int:
-        """Batches of an epoch; every process needs the same number."""
-        return self.n_batches if world == 1 else max(self.n_batches // world, 1) * world
-
-
-def _draw(rng: np.random.Generator, cells: NDArray[np.int64], size: int, n_batches: int) -> NDArray[np.int64]:
-    """Return ``(n_batches, size)`` cells without repeats inside a batch."""
-    if size == 0 or len(cells) == 0:
-        return np.empty((n_batches, 0), dtype=np.int64)
-    per_pass = len(cells) // size
-    passes = int(np.ceil(n_batches / per_pass))
-    rows = [rng.permutation(cells)[: per_pass * size].reshape(per_pass, size) for _ in range(passes)]
-    return np.concatenate(rows)[:n_batches]
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Return the number of this process and how many there are; ``(0, 1)`` without distributed training."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 class MosaicSplitter(LightningDataModule):
@@ -132,7 +61,7 @@ class MosaicSplitter(LightningDataModule):
         paired_share: float = 0.5,
         validation_indices: Sequence[int] | NDArray[np.int64] | None = None,
         strata: NDArray[np.int64] | None = None,
-        make_sampler: Callable[[NDArray[np.int64]], Any] | None = None,
+        make_sampler: MakeSampler | None = None,
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
@@ -152,7 +81,7 @@ class MosaicSplitter(LightningDataModule):
         if len(self.train_idx) == 0:
             raise ValueError("No cell is left for training: lower the validation share.")
         self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
-        self.sampler: Any
+        self.sampler: EpochSampler
         if make_sampler is None:
             paired = self.presence[self.train_idx].sum(axis=1) >= 2
             self.sampler = MosaicBatchSampler(paired, self.batch_size, paired_share=paired_share, seed=seed)

@@ -170,7 +170,7 @@ def test_cells_are_matched_within_their_batch_if_wanted():
     donors = [mdata.obs["donor"].to_numpy()[np.asarray(mdata.obsmap[m]).astype(int).ravel() > 0] for m in "ab"]
     same = donors[0][:, None] == donors[1][None]
     assert alignment.plans["a", "b"][~same].sum() < 0.01
-    assert problem.apart
+    assert problem.extra_cost
 
 
 def test_baselines_come_in_the_order_of_the_data():

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from scvi.module.base import LossOutput
     from torch import Tensor
 
+    from smalti.align import PlanTable
     from smalti.data import MosaicBatch
     from smalti.model.parts import MosaicSizes
-    from smalti.nn import PlanTable
 
     from ._options import Align, Encoder, Solver, UnpairedOptions
 

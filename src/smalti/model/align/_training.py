@@ -11,7 +11,8 @@ import torch
 
 from smalti._errors import NotFittedError
 from smalti.align import (
-    Problem,
+    AlignmentProblem,
+    PlanTable,
     TransportPlan,
     Verdict,
     fit_alignment,
@@ -28,7 +29,6 @@ from smalti.align import (
 )
 from smalti.data import COUNT_LIKELIHOODS
 from smalti.model.base import MosaicModel
-from smalti.nn import PlanTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +55,8 @@ class UnpairedTraining(MosaicModel):
     module: UnpairedModule
     encoder: str
     verdict_: Verdict | None
-    _aligned: tuple[Problem, Alignment] | None = None
-    _reserved: tuple[Problem, SoftCCA, Evidence, tuple[str, str]] | None = None
+    _aligned: tuple[AlignmentProblem, Alignment] | None = None
+    _reserved: tuple[AlignmentProblem, SoftCCA, Evidence, tuple[str, str]] | None = None
 
     @property
     def closed_form_stands(self) -> bool:
@@ -72,7 +72,7 @@ class UnpairedTraining(MosaicModel):
         """Return the plan; the solver with gradients lowers its temperature over the whole training."""
         return {"lr": 1e-3, "weight_decay": 1e-4, "kl_warmup": 1.0, "burn_in": 0.0, "game_warmup": 0.1}
 
-    def problem(self) -> Problem:
+    def problem(self) -> AlignmentProblem:
         """Return what is aligned: the modalities' components, landmarks, links, known pairs and labels.
 
         Raises
@@ -95,7 +95,7 @@ class UnpairedTraining(MosaicModel):
                 evidence[a, b] = found
             if self.options.within_batch:
                 apart[a, b] = self._apart(both, (cells[a], cells[b]))
-        return Problem(views, evidence, pairs, apart)
+        return AlignmentProblem(views, evidence, pairs, apart)
 
     # ------------------------------------------------------------------ training
 
@@ -198,10 +198,10 @@ class UnpairedTraining(MosaicModel):
         self, views: tuple[View, View], cells: tuple[NDArray[np.int64], NDArray[np.int64]]
     ) -> NDArray[np.float64]:
         codes, n = self.adata_manager.codes()["batch"], max(self.sizes_.n_batch, 1)
-        first, second = (view.coarse(np.eye(n)[codes[at]]) for view, at in zip(views, cells, strict=True))
+        first, second = (view.landmark_means(np.eye(n)[codes[at]]) for view, at in zip(views, cells, strict=True))
         return APART * (1 - first @ second.T)
 
-    def _reserve(self, problem: Problem) -> tuple[Problem, Evidence, tuple[str, str]] | None:
+    def _reserve(self, problem: AlignmentProblem) -> tuple[AlignmentProblem, Evidence, tuple[str, str]] | None:
         """Take a quarter of the main evidence out of the problem."""
         chosen = main_evidence(problem)
         if chosen is None:
@@ -252,7 +252,7 @@ class UnpairedTraining(MosaicModel):
             return plan
         problem, alignment = self._aligned
         for pair, side in (((a, b), 0), ((b, a), 1)):
-            if pair in alignment.kept:
-                kept = np.asarray(problem.views[a].members @ alignment.kept[pair][side])
+            if pair in alignment.confidence:
+                kept = np.asarray(problem.views[a].members @ alignment.confidence[pair][side])
                 return replace(plan, confidence=kept)
         return plan

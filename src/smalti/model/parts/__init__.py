@@ -7,7 +7,7 @@ from ._fit_inputs import FittedInputs
 from ._inputs import MosaicInputs, modality_weights, spread_rows
 from ._linear_start import CellComponents, encoder_inputs, linear_alignment, warm_start
 from ._module import GatePrice, MosaicModule
-from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
+from ._sizes import ModalitySize, MosaicSizes
 
 __all__ = [
     "CellComponents",
@@ -22,7 +22,6 @@ __all__ = [
     "Space",
     "Step",
     "encoder_inputs",
-    "largest_linked_group",
     "linear_alignment",
     "modality_weights",
     "spread_rows",

@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from smalti.data import COUNT_LIKELIHOODS, ENCODER_INPUTS, fit_scaled, make_reader
+from smalti.data import (
+    COUNT_LIKELIHOODS,
+    ENCODER_INPUTS,
+    fit_scaled,
+    linked_groups,
+    linked_pairs,
+    make_reader,
+)
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection, ScaledInput
 from smalti.pp import choose_n_components, make_transform
 
 from ._fit_gates import FittedGate
 from ._linear_start import CellComponents
-from ._sizes import ModalitySize, MosaicSizes, largest_linked_group
+from ._sizes import ModalitySize, MosaicSizes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,13 +86,12 @@ class FittedInputs:
     def sizes(self, *, n_labels: int) -> MosaicSizes:
         """Return the sizes of everything."""
         presence = np.column_stack([rows >= 0 for rows in self.maps.values()])
-        shared = presence.T.astype(np.int64) @ presence
         names = list(self.maps)
         return MosaicSizes(
             modalities={field.name: self._size(field) for field in self.manager.modality_fields},
             n_batch=self.n_batch,
             n_labels=n_labels,
-            pairs=tuple((a, b) for i, a in enumerate(names) for j, b in enumerate(names) if i < j and shared[i, j] > 0),
+            pairs=tuple((names[i], names[j]) for i, j in linked_pairs(presence)),
         )
 
     @torch.no_grad()
@@ -190,9 +196,11 @@ class FittedInputs:
         self.components[name] = transform.transform(x, batch=batch)
 
     def _choose(self, random_state: int) -> int:
-        linked = largest_linked_group({name: self.maps[name] for name in self.components})
+        names = list(self.components)
+        present = np.column_stack([self.maps[name] >= 0 for name in names])
+        at = linked_groups(present)[0]
+        linked, present = [names[i] for i in at], present[:, at]
         maps = {name: self.maps[name] for name in linked}
-        present = np.column_stack([rows >= 0 for rows in maps.values()])
         n_pairs = int((present.sum(axis=1) >= 2).sum())
         if len(maps) < 2 or n_pairs < MIN_PAIRS:
             logger.info("%d paired cells are too few to choose by: %d components.", n_pairs, FALLBACK_COMPONENTS)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from smalti.data import to_device
+from smalti.data import linked_groups, to_device
 from smalti.nn import FeatureGate, FrozenProjection, ScaledInput, WarmEncoder
 from smalti.pp import LinearCCA
-
-from ._sizes import largest_linked_group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,10 +70,14 @@ def encoder_inputs(manager: MosaicManager, inputs: MosaicInputs) -> CellComponen
 
 def linear_alignment(components: CellComponents) -> LinearCCA | None:
     """Fit linear CCA to the encoder inputs of the paired cells; ``None`` if there are too few."""
-    names = largest_linked_group(components.maps)
-    if len(names) < 2:
+    if len(components.maps) < 2:
         return None
-    present = np.column_stack([components.maps[name] >= 0 for name in names])
+    every = list(components.maps)
+    present = np.column_stack([components.maps[name] >= 0 for name in every])
+    linked = linked_groups(present)[0]
+    if len(linked) < 2:
+        return None
+    names, present = [every[i] for i in linked], present[:, linked]
     if min(int((present.sum(axis=1) >= 2)[present[:, i]].sum()) for i in range(len(names))) < MIN_PAIRS:
         logger.info("Fewer than %d pairs: no warm start from linear CCA.", MIN_PAIRS)
         return None

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-from scipy.sparse.csgraph import connected_components
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
+from typing import Any, Literal
 
 InputKind = Literal["projection", "scaled", "counts", "dense"]
 """A fixed transform of the values, standardised features, the values themselves, or given components."""
@@ -42,7 +34,7 @@ class MosaicSizes:
     n_labels: int = 0
     """Number of known classes; 0 without labels."""
     pairs: tuple[tuple[str, str], ...] = ()
-    """Pairs of modalities that at least one training cell has in common."""
+    """Pairs of modalities with enough training cells in common to be linked, see :func:`~smalti.data.linked_pairs`."""
 
     @property
     def n_cov(self) -> int:
@@ -51,12 +43,12 @@ class MosaicSizes:
 
     @property
     def alone(self) -> list[str]:
-        """Modalities that share no training cell with another one."""
+        """Modalities that training cells link to no other one."""
         paired = {name for pair in self.pairs for name in pair}
         return [name for name in self.modalities if name not in paired]
 
     def has_pairs(self, a: str, b: str) -> bool:
-        """Return whether any training cell has both modalities."""
+        """Return whether training cells link two modalities."""
         return (a, b) in self.pairs or (b, a) in self.pairs
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,22 +64,3 @@ class MosaicSizes:
             n_labels=state["n_labels"],
             pairs=tuple((a, b) for a, b in state["pairs"]),
         )
-
-
-def largest_linked_group(maps: Mapping[str, NDArray[np.int64]]) -> list[str]:
-    """Return the largest set of modalities that chains of paired cells connect, of equal ones that with most pairs.
-
-    Parameters
-    ----------
-    maps
-        Row of every cell in each modality, ``(n_obs,)``, -1 where absent. Two common cells link two modalities.
-    """
-    names = np.array(list(maps), dtype=object)
-    if len(names) < 2:
-        return names.tolist()
-    present = np.column_stack([rows >= 0 for rows in maps.values()])
-    shared = present.T.astype(np.int64) @ present
-    _, group = connected_components(shared > 1, directed=False)
-    pairs = [int((present[:, group == g].sum(axis=1) >= 2).sum()) for g in group]
-    sizes = np.bincount(group)[group]
-    return names[group == group[max(range(len(names)), key=lambda i: (sizes[i], pairs[i]))]].tolist()

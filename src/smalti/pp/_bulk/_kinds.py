@@ -9,7 +9,7 @@ import numpy as np
 
 from smalti._validate import check_in_range, check_positive
 
-from ._bulk_arrays import (
+from ._arrays import (
     check_counts,
     check_factors,
     column_moments,
@@ -22,14 +22,14 @@ from ._bulk_arrays import (
     ratios,
     varying_probes,
 )
-from ._bulk_scales import BETA_OFFSET, check_offset
+from ._scales import BETA_OFFSET, check_offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from ._arrays import Floats
+    from smalti.pp._arrays import Floats
 
 
 class BulkKind(Protocol):

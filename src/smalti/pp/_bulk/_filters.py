@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from smalti._validate import check_in_range, check_keys, check_positive
+from smalti.pp._arrays import as_rows
 
-from ._arrays import as_rows
-from ._bulk_arrays import (
+from ._arrays import (
     check_counts,
     column_moments,
     dense_betas,

@@ -9,15 +9,14 @@ import numpy as np
 import scipy.sparse as sp
 
 from smalti._validate import shorten
-
-from ._svd import CHUNK_ENTRIES
+from smalti.pp._svd import CHUNK_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from ._arrays import Floats
+    from smalti.pp._arrays import Floats
 
 ROUNDING = 1e-9
 """A share times a number of samples is compared with whole numbers; this absorbs its rounding."""

@@ -1,4 +1,4 @@
-"""Plans of the cells of a batch."""
+"""Plans of the cells of a batch, out of those of landmarks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from smalti.nn import PlanTable
+from smalti.align import PlanTable
 
 
 def test_a_table_gives_the_plan_of_cells_from_that_of_landmarks():

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import expit
 
-from ._bulk import dense_of, values_of, with_values
-from ._bulk_arrays import (
+from ._arrays import (
     check_factors,
     dense_betas,
     log2_normalised,
@@ -17,11 +16,12 @@ from ._bulk_arrays import (
     ratios,
     real_type,
 )
+from ._filters import dense_of, values_of, with_values
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from ._arrays import Floats
+    from smalti.pp._arrays import Floats
 
 BETA_OFFSET = 1e-3
 """Beta values are clipped this far from 0 and 1, so that M-values stay within -10 and 10.

@@ -10,19 +10,19 @@ import scipy.sparse as sp
 
 from smalti._errors import NotFittedError
 from smalti._validate import check_choice, check_count
+from smalti.pp._arrays import as_rows
+from smalti.pp._base import plain
+from smalti.pp._transforms import PCA
 
-from ._arrays import as_rows
-from ._base import plain
-from ._bulk_arrays import blocks, column_moments
-from ._bulk_kinds import KINDS, BulkKind
-from ._transforms import PCA
+from ._arrays import blocks, column_moments
+from ._kinds import KINDS, BulkKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from ._arrays import Floats, Matrix
+    from smalti.pp._arrays import Floats, Matrix
 
 Scale = Literal["zscore", "minmax"]
 BulkKindName = Literal["methylation", "counts", "reals"]

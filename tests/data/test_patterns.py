@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smalti.tl._patterns import find_patterns
+from smalti.data import find_patterns
 
 
 def test_patterns_come_with_most_modalities_then_most_cells_then_leftmost_first() -> None:

@@ -1,4 +1,4 @@
-"""Where encoders find the plan of the cells of a batch."""
+"""Where training finds the plan of the cells of a batch."""
 
 from __future__ import annotations
 
