@@ -243,6 +243,19 @@ MODELS += [
     ),
 ]
 
+GATED = {"a": {"gate": "global", "gate_penalty": 0.01}, "b": {"gate": "local", "gate_keep": 5}, "c": None}
+
+MODELS += [
+    replace(
+        spec,
+        name=f"{spec.name}-gated",
+        modalities=GATED,
+        terms=(*spec.terms, "gates", "open_a", "open_b"),
+        unmonitored={**spec.unmonitored, "gates": 1.0},
+    )
+    for spec in (default, mca, modis)
+]
+
 ONE_PER_CLASS = list({spec.cls: spec for spec in reversed(MODELS)}.values())
 """For what happens before any option of a model matters."""
 
