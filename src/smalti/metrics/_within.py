@@ -11,6 +11,7 @@ from smalti._validate import check_count
 from smalti.metrics._counts import count_closer
 from smalti.metrics._inputs import as_pair, draw_rows, encode_complete, unit_rows
 from smalti.metrics._matching import matching_score
+from smalti.metrics._retrieval import warn_of_ties
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -55,6 +56,7 @@ def matching_scores(
     x_totals: ArrayLike | None = None,
     y_totals: ArrayLike | None = None,
     k: int = 10,
+    least_group: int = LEAST_GROUP,
     max_queries: int = MAX_QUERIES,
     seed: int = 0,
 ) -> MatchingScores:
@@ -70,11 +72,13 @@ def matching_scores(
     x, y
         ``(n_cells, d)`` embeddings of the same cells from two modalities, row i of both being one cell.
     groups
-        ``(n_cells,)`` batch of each cell; groups of fewer than 20 cells are left out. One group by default.
+        ``(n_cells,)`` batch of each cell. One group by default, of any size.
     x_totals, y_totals
         ``(n_cells,)`` total counts, or their logarithms, of the cells in the modality of ``x`` and in that of ``y``.
     k
         Neighbours of the matching score and length of the list for recall; at most the size of the smallest group.
+    least_group
+        Groups of fewer cells are left out.
     max_queries
         Above this number of cells in a group, the partners of so many, drawn at random, are searched for.
     seed
@@ -94,22 +98,25 @@ def matching_scores(
     check_count(max_queries, "max_queries")
     totals = _totals(x_totals, y_totals, len(x))
     codes = np.zeros(len(x), np.int64) if groups is None else encode_complete(groups, len(x), "groups")[0]
-    least = 1 if groups is None else LEAST_GROUP
+    least = 1 if groups is None else check_count(least_group, "least_group")
     members = [rows for code in range(int(codes.max()) + 1) if len(rows := np.flatnonzero(codes == code)) >= least]
     if not members:
-        raise ValueError(f"Expected a group of at least {LEAST_GROUP} cells, found {np.bincount(codes).max()} at most.")
+        raise ValueError(f"Expected a group of at least {least} cells, found {np.bincount(codes).max()} at most.")
     unit = unit_rows(x), unit_rows(y)
-    plain, deep, recall, n_queries = [], [], [], 0
+    plain, deep, recall = [], [], []
+    n_queries = ties = comparisons = 0
     for rows in members:
         a, b = unit[0][rows], unit[1][rows]
         at = draw_rows(len(rows), max_queries, seed)
         n_queries += len(at)
         counts = _count(a, b, at)
+        ties, comparisons = ties + int(counts[1].sum()), comparisons + 2 * len(at) * len(rows)
         plain.append(float((counts[0] / len(rows)).mean()))
         recall.append(float((1 + counts[0] + counts[1] / 2 <= k).mean()))
         if totals is not None:
             sides = (a, b, totals[1][rows]), (b, a, totals[0][rows])
             deep.append(float(np.mean([_closer_at_depth(*side, at) for side in sides])))
+    warn_of_ties(ties, comparisons)
     sizes = np.array([len(rows) for rows in members])
     kept = np.concatenate(members)
     return MatchingScores(
