@@ -36,7 +36,7 @@ class PairedData:
     likelihoods: dict[str, str]
     """``{modality: "nb" or "bernoulli"}``, what the values are to a model."""
     labels: NDArray[Any]
-    """``(n_cells,)`` cell types, see :data:`UNLABELED`."""
+    """``(n_cells,)`` cell types, see ``UNLABELED``."""
     batch: NDArray[Any]
     """``(n_cells,)`` donor, day or library of each cell."""
     cells: NDArray[Any]

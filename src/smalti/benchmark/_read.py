@@ -54,7 +54,7 @@ def load_data(name: str, data_dir: str | Path | None = None) -> PairedData:
     Parameters
     ----------
     name
-        One of :data:`DATASETS`, ``"pbmc10k5k"`` (``pbmc10k_cite`` beside cells of another batch with RNA alone) or
+        One of ``DATASETS``, ``"pbmc10k5k"`` (``pbmc10k_cite`` beside cells of another batch with RNA alone) or
         ``"sln_bridge"`` (RNA of one day, protein of another, and some cells of both days with both).
     data_dir
         See :func:`data_folder`.

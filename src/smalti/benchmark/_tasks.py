@@ -149,7 +149,7 @@ def load_task(
     Parameters
     ----------
     name
-        One of :data:`TASKS`; with ``path``, a name of your choice.
+        One of ``TASKS``; with ``path``, a name of your choice.
     seed
         Of the split.
     data_dir
