@@ -95,7 +95,16 @@ class Task:
 
         Returns
         -------
-        By name, in [0, 1], higher is better unless said otherwise:
+        Scores by name.
+
+        Raises
+        ------
+        ValueError
+            If the latent has another number of rows or is not finite.
+
+        Notes
+        -----
+        Scores are in [0, 1] and higher is better unless said otherwise.
 
         - ``foscttm`` and ``foscttm_depth`` (lower is better), ``ms10``: matching of hidden pairs within batches, see
           :func:`smalti.metrics.matching_scores`; ``transfer``: accuracy of types carried across modalities by 15
@@ -104,11 +113,6 @@ class Task:
         - ``batch`` and ``presence``, and what they are means of, see :func:`smalti.metrics.mixing_scores`; presence
           in the batches that have several patterns. Left out if there is one batch, or no such batch.
         - ``total``, see :func:`smalti.metrics.total_score`.
-
-        Raises
-        ------
-        ValueError
-            If the latent has another number of rows or is not finite.
         """
         z = np.asarray(z, np.float32)
         if z.ndim != 2 or len(z) != self.mdata.n_obs or not np.isfinite(z).all():

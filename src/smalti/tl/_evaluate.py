@@ -71,7 +71,18 @@ def evaluate(
 
     Returns
     -------
-    :class:`Evaluation`. Its columns, in [0, 1] and higher is better unless said otherwise:
+    :class:`Evaluation`, a row per method and a column per score.
+
+    Raises
+    ------
+    KeyError
+        If an embedding, column, layer or modality does not exist.
+    ValueError
+        If an embedding has another number of rows than cells, or lacks values for a pair.
+
+    Notes
+    -----
+    Scores are in [0, 1] and higher is better unless said otherwise.
 
     - ``foscttm``, ``foscttm_depth`` (lower is better), ``matching_k<k>``, ``recall_at_<k>``: partners found by cosine,
       see :func:`smalti.metrics.matching_scores`; ``transfer <a> -> <b>`` and back: accuracy of types carried over by 15
@@ -82,13 +93,6 @@ def evaluate(
     - ``ilisi_batch``, ``asw_batch``, ``kbet_batch``, ``batch``, see :func:`smalti.metrics.mixing_scores`.
     - ``ilisi_presence``, ``asw_presence``, ``presence``: the same for presence patterns, in batches that have several.
     - ``total``, see :func:`smalti.metrics.total_score`.
-
-    Raises
-    ------
-    KeyError
-        If an embedding, column, layer or modality does not exist.
-    ValueError
-        If an embedding has another number of rows than cells, or lacks values for a pair.
     """
     check_count(k, "k")
     named, apart = by_name(embeddings), dict(aligned or {})
