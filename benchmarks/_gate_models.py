@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from _gate_data import f1
-from _protocol import data_dir
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from smalti import metrics, select, simulate
 from smalti._mudata import no_pull
+from smalti.benchmark import data_folder
 from smalti.model import CLUE
 from smalti.nn import CountsInput, FeatureGate, SparseRows
 
@@ -23,7 +23,7 @@ RNA, ATAC = {"likelihood": "nb"}, {"likelihood": "bernoulli"}
 
 
 def read(name: str, quick: bool, seed: int):
-    mdata = mudata.read(data_dir() / f"{name}.h5mu")
+    mdata = mudata.read(data_folder() / f"{name}.h5mu")
     if quick:
         keep = np.sort(np.random.default_rng(seed).choice(mdata.n_obs, min(600, mdata.n_obs), replace=False))
         mdata = mdata[keep].copy()

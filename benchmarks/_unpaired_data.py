@@ -6,12 +6,12 @@ import mudata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from _protocol import LABELS, data_dir
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from smalti import metrics
 from smalti._mudata import build_mudata
+from smalti.benchmark import DATASETS, data_folder
 
 NO_LABEL = ("nan", "Mis", "unknown", "")
 OTHER = "other_"
@@ -19,8 +19,8 @@ OTHER = "other_"
 
 def read(name: str):
     """A data set and its labels as text."""
-    mdata = mudata.read(data_dir() / f"{name}.h5mu")
-    column = LABELS.get(name, "cell_type")
+    mdata = mudata.read(data_folder() / f"{name}.h5mu")
+    column = DATASETS.get(name, "cell_type")
     if column in mdata.obs:
         mdata.obs["kind"] = mdata.obs[column].astype(str)
     else:

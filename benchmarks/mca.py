@@ -10,30 +10,28 @@ real data sets (``SMALTI_DATA_DIR``).
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
 import time
-import warnings
 from itertools import combinations, product
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mudata
 import numpy as np
-import pandas as pd
 import torch
 from _full_attention import full_attention, matrix_attention
-from _protocol import data_dir
+from _run import run
 
 from smalti import metrics, simulate
 from smalti._mudata import no_pull
+from smalti.benchmark import data_folder
 from smalti.data import presence
 from smalti.model import MCA
 from smalti.nn import ChannelTransformer
 from smalti.pp import LinearCCA
 from smalti.tl import linear_probe
 
-PARTS = ("invariance", "simulator", "shuffled", "cite", "breast", "cost")
+if TYPE_CHECKING:
+    import argparse
+
 MISSING_SEED = 1000
 ROWS = ("unimodal_fusion", "unimodal_unimodal", "channel_root", "unimodal_channel")
 SIZE = {"n_latent": 64, "n_layers": 2, "n_tokens": 8}
@@ -42,17 +40,17 @@ SMALL = {"n_latent": 32, "n_layers": 2, "n_tokens": 4, "n_fusion": 2, "input_dro
 """Of the simulator, where there are 90 trainings and enough cells; the same for all variants."""
 
 
-def rows(*kept: int) -> dict[str, float]:
+def kept_rows(*kept: int) -> dict[str, float]:
     """Weights of the rows of loss terms by number, 1 to 4."""
     return {name: float(i + 1 in kept) for i, name in enumerate(ROWS)}
 
 
 VARIANTS: dict[str, dict] = {
     "mca rows 1-4": {},
-    "mca rows 1-3": {"weights": rows(1, 2, 3)},
-    "mca rows 1, 2, 4": {"weights": rows(1, 2, 4)},
-    "mca rows 1, 3": {"weights": rows(1, 3)},
-    "mca rows 1, 2": {"weights": rows(1, 2)},
+    "mca rows 1-3": {"weights": kept_rows(1, 2, 3)},
+    "mca rows 1, 2, 4": {"weights": kept_rows(1, 2, 4)},
+    "mca rows 1, 3": {"weights": kept_rows(1, 3)},
+    "mca rows 1, 2": {"weights": kept_rows(1, 2)},
     "mma rows 1, 2": {"variant": "mma"},
 }
 """The published comparison is the first against the last; what lies between separates attention from loss terms."""
@@ -182,7 +180,7 @@ def components(model, mdata) -> dict[str, np.ndarray]:
 
 def cite(seed: int, args: argparse.Namespace):
     """Real pairs of RNA and protein; the baseline is linear CCA on the model's own principal components."""
-    full = mudata.read_h5mu(data_dir() / "pbmc10k_cite.h5mu")
+    full = mudata.read_h5mu(data_folder() / "pbmc10k_cite.h5mu")
     train, test = halves(full, seed)
     complete = subset(full, test)
     for sparsity in [s for s in args.sparsity if s <= 0.4]:
@@ -207,7 +205,7 @@ def breast(seed: int, args: argparse.Namespace):
 
     Training tumours have protein, so that their root embeddings contain it and those of the test part do not.
     """
-    mdata = mudata.read_h5mu(data_dir() / "breast_tcga.h5mu")
+    mdata = mudata.read_h5mu(data_folder() / "breast_tcga.h5mu")
     train = mdata.obs_names[(mdata.obs["split"] == "train").to_numpy()]
     model, mask = fit(subset(mdata, train), seed), mdata.obs_names.isin(train)
     common = tuple(name for name, adata in mdata.mod.items() if adata.n_obs == mdata.n_obs)
@@ -236,7 +234,7 @@ def cost(seed: int, args: argparse.Namespace):
         return full_attention(model, tokens, present, attend=matrix_attention)
 
     ways = {"structured": structured, "full mask, fused kernel": full, "full mask, matrix": materialised}
-    for (what, run), sparsity in product(ways.items(), (0.0, 0.6)):
+    for (what, attend), sparsity in product(ways.items(), (0.0, 0.6)):
         keep = np.random.default_rng(MISSING_SEED).random((n, 4)) >= sparsity
         present = torch.from_numpy(keep).to(args.device)
         best, held = np.inf, {}
@@ -244,10 +242,10 @@ def cost(seed: int, args: argparse.Namespace):
             model.zero_grad()
             start = time.perf_counter()
             if repeat:
-                unimodal, fused = run(present)
+                unimodal, fused = attend(present)
             else:  # tensors kept for the backward pass, each storage once
                 with torch.autograd.graph.saved_tensors_hooks(lambda t: _count(held, t), lambda t: t):  # noqa: B023
-                    unimodal, fused = run(present)
+                    unimodal, fused = attend(present)
             (unimodal.sum() + fused.sum()).backward()
             if args.device != "cpu":
                 torch.cuda.synchronize()
@@ -261,11 +259,11 @@ def _count(held: dict[int, int], tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def main() -> None:
-    """Run what the command line asks for; print rows as they come and means over seeds at the end."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+PARTS = {part.__name__: part for part in (invariance, simulator, shuffled, cite, breast, cost)}
+
+
+def options(parser) -> None:
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--sparsity", nargs="+", type=float, default=[0.0, 0.4, 0.6])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--cells", type=int, default=2000, help="cells of the simulator")
@@ -273,25 +271,14 @@ def main() -> None:
     parser.add_argument("--cost-cells", type=int, default=16)
     parser.add_argument("--cost-tokens", type=int, default=200)
     parser.add_argument("--device", default="cpu", help="of the part `cost`")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="CSV to append to")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    table = []
+
+
+def rows(args):
     for part in args.parts:
         for seed in args.seeds[:1] if part == "cost" else args.seeds:
-            for row in globals()[part](seed, args):
-                row = {"part": row["part"], "what": row["what"], "seed": seed, **row}
-                table.append(row)
-                print(json.dumps({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
-                if args.out:
-                    pd.DataFrame(table).to_csv(args.out, index=False)
-    means = pd.DataFrame(table).drop(columns="seed").groupby(["part", "what", "sparsity"], sort=False)
-    for part, block in means.agg(["mean", "std"]).groupby(level=0, sort=False):
-        print(f"\n{part}\n{block.dropna(axis=1, how='all').round(4).to_string()}")
+            for row in PARTS[part](seed, args):
+                yield {"part": row["part"], "what": row["what"], "seed": seed, **row}
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, rows, by=("part", "what", "sparsity"), options=options)

@@ -8,23 +8,21 @@ Needs the parameters of the simulator (``SMALTI_DATA_DIR/intersim.npz``).
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import time
-import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import torch
 from _intersim_settings import LABELS_KEY, SETTINGS, UNLABELED, class_mean_floor, make_data
-from _protocol import data_dir
+from _run import measured, run
 
 from smalti import metrics
+from smalti.benchmark import data_folder
 from smalti.data import Modality
 from smalti.model import MODIS
 
+if TYPE_CHECKING:
+    import argparse
+
+VIEWS = ("methylation", "expression", "protein")
 ARMS = {
     "ovr": {},
     "pairwise": {"adversary": "pairwise"},
@@ -75,9 +73,9 @@ def _expected_error(predicted: np.ndarray, real: np.ndarray, spread: np.ndarray)
     return float(np.mean((bias + predicted.var(axis=0) + real.var(axis=0)) / spread**2))
 
 
-def run(setting: str, seed: int, adversary: str, args: argparse.Namespace) -> dict:
+def fit(setting: str, seed: int, adversary: str, args: argparse.Namespace) -> dict:
     """Fit once and score."""
-    everything, test = make_data(data_dir() / "intersim.npz", seed)
+    everything, test = make_data(data_folder() / "intersim.npz", seed)
     train = SETTINGS[setting](everything, seed)
     MODIS.setup_mudata(
         train,
@@ -85,43 +83,28 @@ def run(setting: str, seed: int, adversary: str, args: argparse.Namespace) -> di
         labels_key=LABELS_KEY,
         unlabeled_category=UNLABELED,
     )
-    start = time.perf_counter(), time.process_time()
-    model = MODIS(train, random_state=seed, **ARMS[adversary])
-    model.train(max_epochs=args.epochs, progress=False)
-    wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
-    return {
-        "setting": setting, "adversary": adversary, "seed": seed, **score(model, everything, test), "wall_s": wall,
-        "cpu_s": cpu, "epochs": len(model.history["train_loss"]),
-    }  # fmt: skip
+    with measured() as used:
+        model = MODIS(train, random_state=seed, **ARMS[adversary])
+        model.train(max_epochs=args.epochs, progress=False)
+    what = {"setting": setting, "adversary": adversary, "seed": seed}
+    return {**what, **score(model, everything, test), **used, "epochs": len(model.history["train_loss"])}
 
 
-def main() -> None:
-    """Run what the command line asks for; append rows to a CSV and print means and standard deviations."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+SHOWN = ("bacc_off", "bacc_auto", "knn_modality", "trans_max", "ece", "cpu_s", *(f"rec_{m}" for m in VIEWS))
+
+
+def options(parser) -> None:
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--adversary", nargs="+", default=["ovr", "none"], choices=list(ARMS))
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="CSV to append to")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    rows = []
+
+
+def rows(args):
     for setting in args.settings:
         for adversary in args.adversary:
             for seed in args.seeds:
-                row = run(setting, seed, adversary, args)
-                rows.append(row)
-                print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}), flush=True)
-                if args.out:
-                    pd.DataFrame([row]).to_csv(args.out, mode="a", header=not args.out.exists(), index=False)
-    shown = ["bacc_off", "bacc_auto", "knn_modality", "trans_max", "ece", "cpu_s"]
-    shown += [c for c in rows[0] if c.startswith("rec_")]
-    table = pd.DataFrame(rows).groupby(["setting", "adversary"], sort=False)[shown].agg(["mean", "std"])
-    print(table.round(3).to_string())
+                yield fit(setting, seed, adversary, args)
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, rows, by=("setting", "adversary"), seeds=(0, 1, 2), options=options, shown=SHOWN)

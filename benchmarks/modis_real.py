@@ -10,22 +10,19 @@ reported. ``breast_tcga``: its own training and test part. Needs the real data s
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import time
-import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mudata
 import numpy as np
-import pandas as pd
-import torch
-from _protocol import data_dir
+from _run import measured, run
 
 from smalti import metrics, simulate
+from smalti.benchmark import data_folder
 from smalti.data import Modality, coalesce_obs, presence
 from smalti.model import MODIS
+
+if TYPE_CHECKING:
+    import argparse
 
 PUBLISHED = {"adversary": "none", "weights": {"alignment": 0.0}}
 N_LABELS = 5
@@ -33,7 +30,7 @@ N_LABELS = 5
 
 def sln(seed: int, adversary: str, args: argparse.Namespace) -> dict:
     """Unlabelled cells of a diagonal mosaic."""
-    mdata = mudata.read(data_dir() / "sln_diagonal.h5mu")
+    mdata = mudata.read(data_folder() / "sln_diagonal.h5mu")
     mdata.obs["label"] = coalesce_obs(mdata, "cell_type").astype("category")
     kinds = sorted(mdata.obs["label"].cat.categories)
     labels: dict | int = N_LABELS
@@ -52,7 +49,7 @@ def sln(seed: int, adversary: str, args: argparse.Namespace) -> dict:
 
 def breast(seed: int, adversary: str, args: argparse.Namespace) -> dict:
     """The test part of a paired mosaic."""
-    mdata = mudata.read(data_dir() / "breast_tcga.h5mu")
+    mdata = mudata.read(data_folder() / "breast_tcga.h5mu")
     test = (mdata.obs["split"] == "test").to_numpy()
     train = simulate.drop(mdata, np.repeat(~test[:, None], mdata.n_mod, axis=1))
     train.obs["label"] = train.obs["subtype"].astype("category")
@@ -72,11 +69,11 @@ def breast(seed: int, adversary: str, args: argparse.Namespace) -> dict:
 
 def fit(train, seed: int, adversary: str, args: argparse.Namespace, alone: dict[str, str], test=None) -> dict:
     """Train, and score every modality on its own."""
-    start = time.process_time()
     chosen = PUBLISHED if adversary == "none" else {"adversary": adversary}
-    model = MODIS(train, random_state=seed, **chosen)
-    model.train(max_epochs=args.epochs, progress=False)
-    out = {"seed": seed, "adversary": adversary, "cpu_s": time.process_time() - start}
+    with measured() as used:
+        model = MODIS(train, random_state=seed, **chosen)
+        model.train(max_epochs=args.epochs, progress=False)
+    out = {"seed": seed, "adversary": adversary, **used}
     data = train if test is None else test
     truth = data.obs["true_label" if test is None else "label"].astype(str)
     hidden = (train.obs["label"] == "unknown").to_numpy() if test is None else np.ones(data.n_obs, dtype=bool)
@@ -99,34 +96,23 @@ def fit(train, seed: int, adversary: str, args: argparse.Namespace, alone: dict[
     return out
 
 
-def main() -> None:
-    """Run what the command line asks for; append rows to a CSV and print means and standard deviations."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["sln_diagonal", "breast_tcga"])
-    parser.add_argument("--seeds", nargs="+", type=int)
+PARTS = {"sln_diagonal": (sln, 3), "breast_tcga": (breast, 5)}
+"""Data set: what is run, and how many seeds."""
+
+
+def options(parser) -> None:
     parser.add_argument("--adversary", nargs="+", default=["ovr", "none"])
     parser.add_argument("--one-modality", action="store_true", help="label every second type in one modality only")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="CSV to append to")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore")
-    for name in ("lightning.pytorch", "scvi"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def rows(args):
     for name in args.data:
-        rows = []
+        part, n_seeds = PARTS[name]
         for adversary in args.adversary:
-            for seed in args.seeds or range(3 if name == "sln_diagonal" else 5):
-                rows.append({"data": name, **(sln if name == "sln_diagonal" else breast)(seed, adversary, args)})
-                print(
-                    json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}), flush=True
-                )
-                if args.out:
-                    pd.DataFrame(rows[-1:]).to_csv(args.out, mode="a", header=not args.out.exists(), index=False)
-        table = pd.DataFrame(rows).drop(columns=["seed", "data"]).groupby("adversary", sort=False).agg(["mean", "std"])
-        print(name, table.round(3).T.to_string(), sep="\n")
+            for seed in args.seeds or range(n_seeds):
+                yield {"data": name, **part(seed, adversary, args)}
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, rows, by=("data", "adversary"), seeds=None, data=tuple(PARTS), options=options)

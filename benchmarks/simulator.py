@@ -9,15 +9,8 @@ aligned block and, without the contrastive term, the full latent, where the term
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import warnings
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
-import torch
+from _run import run
 
 from smalti import simulate
 from smalti.data import presence
@@ -62,47 +55,47 @@ def fit(mdata, seed: int, weights: dict[str, float], block: str | None = None):
     return model.get_latent_representation(block=block)
 
 
-def main() -> None:
-    """Run everything and print means over seeds."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+def options(parser) -> None:
     parser.add_argument("--views", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--parts", nargs="+", default=["fraction", "control", "ablation"])
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    rows = []
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
 
-    def record(what: str, setting: str, seed: int, values: dict[str, float]) -> None:
-        rows.append({"what": what, "setting": setting, "seed": seed, **values})
-        print(json.dumps(rows[-1]), flush=True)
-        if args.out:
-            pd.DataFrame(rows).to_csv(args.out, index=False)
 
+def fraction(seed: int, views: int):
+    """The share of paired cells falls to nothing."""
+    for paired in (1.0, 0.5, 0.2, 0.05, 0.0):
+        mdata, pairs = make(seed, paired, views=views)
+        weights = {} if paired else {"contrastive": 0.0, "adversarial": 0.02}
+        yield "CLUE", f"paired {paired:g}", score(fit(mdata, seed, weights), pairs)
+        if paired:
+            linear_cca(mdata)
+            yield "linear CCA", f"paired {paired:g}", score(mdata.obsm["X_cca"], pairs)
+
+
+def control(seed: int, views: int):
+    """Training pairs are shuffled."""
+    mdata, pairs = make(seed, 1.0, views=views, shuffle=True)
+    yield "CLUE", "shuffled pairs", score(fit(mdata, seed, {}), pairs)
+
+
+def ablation(seed: int, views: int):
+    """Terms are switched off, one at a time."""
+    mdata, pairs = make(seed, 0.5, views=views)
+    for name, off in ABLATIONS.items():
+        z = fit(mdata, seed, {**PAPER_TERMS, **off}, "full")
+        yield "full latent, no contrastive term", name, score(z, pairs)
+    for name, off in {"full": {}, "no generative terms": NO_GENERATIVE}.items():
+        yield "aligned block", name, score(fit(mdata, seed, off), pairs)
+
+
+PARTS = {part.__name__: part for part in (fraction, control, ablation)}
+
+
+def rows(args):
     for seed in args.seeds:
-        if "fraction" in args.parts:
-            for paired in (1.0, 0.5, 0.2, 0.05, 0.0):
-                mdata, pairs = make(seed, paired, views=args.views)
-                weights = {} if paired else {"contrastive": 0.0, "adversarial": 0.02}
-                record("CLUE", f"paired {paired:g}", seed, score(fit(mdata, seed, weights), pairs))
-                if paired:
-                    linear_cca(mdata)
-                    record("linear CCA", f"paired {paired:g}", seed, score(mdata.obsm["X_cca"], pairs))
-        if "control" in args.parts:
-            mdata, pairs = make(seed, 1.0, views=args.views, shuffle=True)
-            record("CLUE", "shuffled pairs", seed, score(fit(mdata, seed, {}), pairs))
-        if "ablation" in args.parts:
-            mdata, pairs = make(seed, 0.5, views=args.views)
-            for name, off in ABLATIONS.items():
-                z = fit(mdata, seed, {**PAPER_TERMS, **off}, "full")
-                record("full latent, no contrastive term", name, seed, score(z, pairs))
-            for name, off in {"full": {}, "no generative terms": NO_GENERATIVE}.items():
-                record("aligned block", name, seed, score(fit(mdata, seed, off), pairs))
-    table = pd.DataFrame(rows).groupby(["what", "setting"], sort=False)[["foscttm", "recall@10"]]
-    print(table.agg(["mean", "std"]).round(4).to_string())
+        for part in args.parts:
+            for what, setting, scores in PARTS[part](seed, args.views):
+                yield {"what": what, "setting": setting, "seed": seed, **scores}
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, rows, by=("what", "setting"), seeds=(0, 1, 2), options=options)

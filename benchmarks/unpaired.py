@@ -9,42 +9,19 @@ Needs the real data sets (``SMALTI_DATA_DIR``). ``--quick`` takes at most 1,500 
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
-import resource
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from _unpaired_data import (
-    baseline_latents,
-    bootstrap,
-    gene_links,
-    latents,
-    pair_scores,
-    read,
-    unpair,
-)
-from _unpaired_rows import (
-    LINKED,
-    N,
-    deep,
-    few_pairs,
-    fit,
-    hidden,
-    kinds_of,
-    removed,
-    rounds,
-    sln,
-    sln_pairs,
-)
+from _run import run
+from _unpaired_data import baseline_latents, gene_links, latents, pair_scores, read, unpair
+from _unpaired_rows import LINKED, N, deep, few_pairs, fit, hidden, kinds_of, removed, rounds, sln, sln_pairs
 from scipy.stats import kendalltau
 
 from smalti._mudata import build_mudata
@@ -59,11 +36,11 @@ def verdict(seed: int, args) -> list[dict]:
     mdatas = {name: read(data) for name, data in LINKED.items()}
     other = read("sln_diagonal")
     out = []
-    for run in range(args.runs):
-        name = ("pbmc", "snare")[run % 2]
+    for turn in range(args.runs):
+        name = ("pbmc", "snare")[turn % 2]
         mdata, links = mdatas[name], gene_links(mdatas[name])
-        rng = np.random.default_rng(3000 + 100 * seed + run)
-        train, _ = unpair(mdata, N, 100 * seed + run)
+        rng = np.random.default_rng(3000 + 100 * seed + turn)
+        train, _ = unpair(mdata, N, 100 * seed + turn)
         wrong = links.assign(**{links.columns[0]: _permuted_genes(links, rng)})
         genes = mdatas["snare"]["rna"].var_names.intersection(other["rna"].var_names)
         pairs = pd.DataFrame({"cortex": genes, "spleen": genes})
@@ -80,7 +57,7 @@ def verdict(seed: int, args) -> list[dict]:
             ("permuted links", train, wrong),
             ("unrelated", build_mudata(parts), pairs),
         ):
-            found = fit(data, run, links=table, options={"n_permutations": 20}).verdict
+            found = fit(data, turn, links=table, options={"n_permutations": 20}).verdict
             row = {"method": method, "data": name, "identified": float(found.identified), "held_out": found.score}
             out.append(row | {"null": float(np.mean(found.null)), "p": found.p_value})
     return out
@@ -135,22 +112,12 @@ def cost(n: int) -> Callable:
 
     def row(seed: int, args) -> list[dict]:
         size = 3000 if args.quick else n
-        command = [sys.executable, __file__, "--cost", str(size), "--seeds", str(seed), "--threads", str(args.threads)]
+        script = Path(__file__).with_name("_unpaired_cost.py")
+        command = [sys.executable, str(script), str(size), str(seed), str(args.threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return [json.loads(done.stdout.splitlines()[-1])]
 
     return row
-
-
-def measure_cost(n: int, seed: int) -> dict:
-    mdata = read("pbmc10k_cite")
-    links, data = gene_links(mdata), bootstrap(mdata, n, seed)
-    start, cpu = time.perf_counter(), time.process_time()
-    model = fit(data, seed, links=links, options={"n_permutations": 20})
-    model.match(*data.mod)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    out = {"method": f"{n} + {n} cells", "wall_s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
-    return out | {"peak_gib": peak, "identified": float(model.verdict.identified)}
 
 
 def sorting(seed: int, args) -> list[dict]:
@@ -215,41 +182,18 @@ ROWS: dict[str, Callable] = {
 ONCE = ("verdict", "cost20k", "cost50k")
 
 
-def main() -> None:
-    """Run what the command line asks for; append rows to a CSV and print means and standard deviations."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options(parser) -> None:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--runs", type=int, default=40, help="of each kind in the row 'verdict'")
     parser.add_argument("--quick", action="store_true", help="at most 1,500 cells of each modality")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="CSV to append to")
-    parser.add_argument("--cost", type=int, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore")
-    for name in ("lightning.pytorch", "scvi", "smalti"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if args.cost:
-        print(json.dumps(measure_cost(args.cost, args.seeds[0])))
-        return
-    tables = []
+
+
+def rows(args):
     for name in args.rows:
         for seed in args.seeds[:1] if name in ONCE else args.seeds:
-            start = time.perf_counter()
-            found = [{"row": name, "seed": seed, **entry} for entry in ROWS[name](seed, args)]
-            for entry in found:
-                shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in entry.items()}
-                print(json.dumps(shown), flush=True)
-            print(f"# {name} seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
-            tables += found
-            if args.out:
-                kept = pd.DataFrame(found).melt(["row", "seed", "method"], var_name="score")
-                kept.to_csv(args.out, mode="a", header=not args.out.exists(), index=False)
-    numbers = pd.DataFrame(tables).drop(columns=["seed", "data"], errors="ignore")
-    table = numbers.groupby(["row", "method"], sort=False).agg(["mean", "std"])
-    print(table.dropna(axis=1, how="all").round(3).to_string())
+            for found in ROWS[name](seed, args):
+                yield {"row": name, "seed": seed, **found}
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, rows, by=("row", "method"), options=options)

@@ -13,6 +13,7 @@ from sklearn.neighbors import kneighbors_graph
 
 from smalti._validate import check_choice, check_count, check_positive
 from smalti.metrics._inputs import as_embedding, check_classes, check_neighbors, encode_complete, encode_labels
+from smalti.metrics._neighbors import MAX_EXACT, Neighbors, given_or_found
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -78,6 +79,7 @@ def nmi_ari(
     n_neighbors: int = 15,
     resolutions: Sequence[float] | None = None,
     seed: int = 0,
+    neighbors: Neighbors | None = None,
 ) -> ClusterScores:
     """Cluster an embedding and compare the clusters with labels.
 
@@ -102,6 +104,8 @@ def nmi_ari(
         Resolutions that Leiden tries, 0.1 to 2.0 in steps of 0.1 by default.
     seed
         Of the clustering.
+    neighbors
+        What :func:`nearest_neighbors` found on the same cells, to save the search; every cell must have a label then.
 
     Returns
     -------
@@ -118,6 +122,9 @@ def nmi_ari(
     z = as_embedding(embedding, "embedding")
     codes, categories = encode_labels(labels, len(z), "labels", exclude=exclude)
     check_classes(codes, categories, "labels")
+    if neighbors is not None and (codes < 0).any():
+        missing = int((codes < 0).sum())
+        raise ValueError(f"Expected a label for every cell where `neighbors` are given, found {missing} without one.")
     z, codes = z[codes >= 0], codes[codes >= 0]
     if method == "kmeans":
         check_count(n_init, "n_init")
@@ -129,20 +136,22 @@ def nmi_ari(
     for value in tried:
         check_positive(value, "resolutions")
     n_neighbors = check_neighbors(n_neighbors, len(z) - 1, "other cells", what="n_neighbors")
+    if neighbors is None and len(z) <= MAX_EXACT:
+        nearest = kneighbors_graph(np.asarray(z, np.float32), n_neighbors)
+        links = nearest.maximum(nearest.T)
+    else:
+        links = given_or_found(neighbors, np.asarray(z, np.float32), n_neighbors).graph(n_neighbors)
     # the first of equally good resolutions, as max() returns it
     return max(
-        (_scores(codes, clusters, value) for value, clusters in _leiden(z, tried, n_neighbors, seed)),
+        (_scores(codes, clusters, value) for value, clusters in _leiden(links, tried, seed)),
         key=lambda scores: scores.nmi,
     )
 
 
-def _leiden(
-    z: NDArray[Any], resolutions: Sequence[float], n_neighbors: int, seed: int
-) -> Iterator[tuple[float, NDArray[np.int64]]]:
+def _leiden(links: sp.csr_matrix, resolutions: Sequence[float], seed: int) -> Iterator[tuple[float, NDArray[np.int64]]]:
     igraph = _import_igraph()
-    links = kneighbors_graph(np.asarray(z, np.float32), n_neighbors)
-    links = sp.triu(links.maximum(links.T)).tocoo()
-    graph = igraph.Graph(n=len(z), edges=np.column_stack([links.row, links.col]).tolist())
+    upper = sp.triu(links).tocoo()
+    graph = igraph.Graph(n=links.shape[0], edges=np.column_stack([upper.row, upper.col]).tolist())
     try:
         for resolution in resolutions:
             igraph.set_random_number_generator(random.Random(seed))

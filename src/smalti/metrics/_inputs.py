@@ -126,6 +126,13 @@ def check_classes(codes: NDArray[np.int64], categories: NDArray[Any], what: str)
         )
 
 
+def draw_rows(n: int, most: int, seed: int = 0) -> NDArray[np.int64]:
+    """Return all rows of ``n``, or ``most`` of them drawn without replacement, in order."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+
+
 def with_metric(values: NDArray[Any], metric: str) -> NDArray[Any]:
     """Return rows whose Euclidean distances order cells as ``metric`` does: divided by their length for cosine."""
     check_choice(metric, METRICS, "metric")

@@ -10,6 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from smalti._validate import check_positive, shorten
 from smalti.metrics._inputs import as_pair, check_neighbors, encode_complete, unit_rows, with_metric
+from smalti.metrics._neighbors import neighbor_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,9 +210,8 @@ def _kernel(x: NDArray[Any], y: NDArray[Any], k: int, bandwidth: float) -> sp.cs
 
 
 def _shared(x: NDArray[Any], y: NDArray[Any], k: int) -> sp.csr_matrix:
-    in_y, in_x = NearestNeighbors(n_neighbors=k).fit(y), NearestNeighbors(n_neighbors=k).fit(x)
-    shared = in_y.kneighbors_graph(x) @ in_y.kneighbors_graph(y).T
-    shared = (shared + (in_x.kneighbors_graph(y) @ in_x.kneighbors_graph(x).T).T).tocsr()
+    shared = neighbor_links(y, x, k) @ neighbor_links(y, y, k).T
+    shared = (shared + (neighbor_links(x, y, k) @ neighbor_links(x, x, k).T).T).tocsr()
     shared.data = shared.data / (4 * k - shared.data)
     return shared
 

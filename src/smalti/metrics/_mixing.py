@@ -12,7 +12,15 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 
 from smalti._validate import check_count
-from smalti.metrics._inputs import as_embedding, check_classes, check_neighbors, encode_complete, encode_labels
+from smalti.metrics._inputs import (
+    as_embedding,
+    check_classes,
+    check_neighbors,
+    draw_rows,
+    encode_complete,
+    encode_labels,
+)
+from smalti.metrics._neighbors import MAX_EXACT, nearest_neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -54,7 +62,10 @@ def modality_mixing(x: ArrayLike, modality: ArrayLike, *, k: int = 30) -> float:
     x = as_embedding(x, "x")
     codes = _modality_codes(modality, len(x))
     k = check_neighbors(k, len(x) - 1, "other profiles")
-    index = NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
+    if len(x) <= MAX_EXACT:
+        index = NearestNeighbors(n_neighbors=k).fit(x).kneighbors(return_distance=False)
+    else:
+        index = nearest_neighbors(x, k=k).indices
     other = (codes[index] != codes[:, None]).mean(axis=1)
     size = np.bincount(codes)
     observed = np.bincount(codes, weights=other) / size
@@ -191,8 +202,9 @@ def cell_type_asw(
 
 
 def _silhouette(x: NDArray[Any], codes: NDArray[np.int64], sample_size: int | None, seed: int) -> float:
-    size = None if sample_size is None else check_neighbors(sample_size, len(x), "cells", what="sample_size")
-    return float(silhouette_score(x, codes, sample_size=size, random_state=seed))
+    size = len(x) if sample_size is None else check_neighbors(sample_size, len(x), "cells", what="sample_size")
+    rows = draw_rows(len(x), size, seed)
+    return float(silhouette_score(x[rows], codes[rows]))
 
 
 def _modality_codes(modality: ArrayLike, n: int) -> NDArray[np.int64]:

@@ -124,13 +124,7 @@ def foscttm(
     search = _prepare(x, y, metric, x_mask, y_mask, chunk_size)
     counts = search.competitors()
     comparisons = len(search.queries) * sum(search.gallery)
-    ties = int(counts.tied.sum())
-    if ties > _TIES * comparisons:
-        logger.warning(
-            "%.0f %% of the candidates are exactly as far as the true match and do not count as closer: the embedding "
-            "has copies or has collapsed, and FOSCTTM flatters it.",
-            100 * ties / comparisons,
-        )
+    warn_of_ties(int(counts.tied.sum()), comparisons)
     if per_cell:
         fractions = np.full((search.n_cells, 2), np.nan)
         fractions[search.queries] = counts.closer / np.array(search.gallery)
@@ -232,6 +226,16 @@ def median_rank(
     columns = _COLUMNS[check_choice(direction, _COLUMNS, "direction")]
     ranks = _prepare(x, y, metric, x_mask, y_mask, chunk_size).ranks()
     return float(np.median(ranks[:, columns], axis=0).mean())
+
+
+def warn_of_ties(ties: int, comparisons: int) -> None:
+    """Log a warning if so many candidates are exactly as far as the true match that FOSCTTM says little."""
+    if ties > _TIES * comparisons:
+        logger.warning(
+            "%.0f %% of the candidates are exactly as far as the true match and do not count as closer: the embedding "
+            "has copies or has collapsed, and FOSCTTM flatters it.",
+            100 * ties / comparisons,
+        )
 
 
 def _prepare(

@@ -133,7 +133,7 @@ class FeatureGate(nn.Module):
         self.register_buffer("spread", torch.zeros(n_features if n_means else 0))
         self.register_buffer("log_price", torch.full((), -torch.inf))
         # of the search for the price: its logarithm without the answer to the moment, and the share it started from
-        self.register_buffer("search", torch.full((2,), torch.nan))
+        self.register_buffer("search", torch.full((2,), torch.inf))
         self._factor, self._context, self._closed = 1.0, torch.zeros(0, n_context), False
         self._progress, self._apart = 0.0, 0.0
 
@@ -216,10 +216,10 @@ class FeatureGate(nn.Module):
         """Raise or lower the price of local gates so that the share of open ones follows the plan."""
         if self._factor == 0 or self.keep is None or self.local is None:
             self.log_price.fill_(-torch.inf)
-            self.search.fill_(torch.nan)
+            self.search.fill_(torch.inf)
             return
         share = self._local_share(self.local)
-        if bool(self.search.isnan().any()):
+        if bool(self.search.isinf().any()):
             # a price as large as the typical gradient of a gate, from where the search goes on
             gradient = self.local.bias.grad
             scale = 1.0 if gradient is None else float(gradient.square().mean().sqrt())

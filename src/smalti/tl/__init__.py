@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ._catalogue import MODELS, ModelEntry
 from ._describe import MosaicDescription, describe_mosaic
-from ._evaluate import Evaluation, evaluate
+from ._evaluate import evaluate
+from ._evaluation import Evaluation
 from ._facts import ModalityDescription
 from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca

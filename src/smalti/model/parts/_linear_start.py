@@ -109,6 +109,8 @@ def warm_start(inputs: MosaicInputs, encoders: ByModality[WarmEncoder], componen
 
 
 def _start_gate(gate: FeatureGate, layer: torch.nn.Module, weight: torch.Tensor) -> None:
+    if gate.shared is None:  # gates of each cell have no common order to start in
+        return
     if isinstance(layer, FrozenProjection):
         gate.warm_start(((layer.weight * layer.scale) @ weight).norm(dim=1) * gate.spread)
     elif isinstance(layer, ScaledInput):
