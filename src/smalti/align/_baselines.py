@@ -8,9 +8,9 @@ import numpy as np
 from scipy.linalg import orthogonal_procrustes
 from sklearn.neighbors import NearestNeighbors
 
+from smalti._linalg import unit_rows
 from smalti._validate import check_choice, shorten
 
-from ._evidence import unit_rows
 from ._space import N_MUTUAL, evidence_features, mutual_neighbors
 from ._transport import geometry, gromov_plan
 

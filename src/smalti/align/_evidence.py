@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from smalti._linalg import unit_rows
 from smalti._validate import shorten
 
 from ._transport import squared_distances
@@ -170,9 +171,3 @@ def standardise(values: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArr
     centred = values - mass @ values / mass.sum()
     sd = np.sqrt(mass @ np.square(centred) / mass.sum())
     return centred * np.where(sd > 1e-12, 1 / np.where(sd > 1e-12, sd, 1), 0.0)
-
-
-def unit_rows(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rows of length 1; a row of zeros stays."""
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(length > 1e-12, length, 1.0)

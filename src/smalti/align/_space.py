@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from ._evidence import standardise, unit_rows
+from smalti._linalg import unit_rows
+
+from ._evidence import standardise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smalti._linalg import unit_rows
 from smalti._validate import check_count, check_positive
-from smalti.metrics._inputs import as_embedding, as_mask, as_pair, unit_rows
+from smalti.metrics._inputs import as_embedding, as_mask, as_pair
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

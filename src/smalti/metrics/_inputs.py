@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from smalti._linalg import unit_rows
 from smalti._validate import check_choice, check_count, shorten
 
 if TYPE_CHECKING:
@@ -137,8 +138,3 @@ def with_metric(values: NDArray[Any], metric: str) -> NDArray[Any]:
     """Return rows whose Euclidean distances order cells as ``metric`` does: divided by their length for cosine."""
     check_choice(metric, METRICS, "metric")
     return unit_rows(values) if metric == "cosine" else values
-
-
-def unit_rows(values: NDArray[Any]) -> NDArray[Any]:
-    """Return rows of length 1; rows of zeros stay zero."""
-    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

@@ -8,8 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 
+from smalti._linalg import unit_rows
 from smalti._validate import check_positive, shorten
-from smalti.metrics._inputs import as_pair, check_neighbors, encode_complete, unit_rows, with_metric
+from smalti.metrics._inputs import as_pair, check_neighbors, encode_complete, with_metric
 from smalti.metrics._neighbors import neighbor_links
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from smalti._linalg import unit_rows
 from smalti._validate import check_count
 from smalti.metrics._counts import count_closer
-from smalti.metrics._inputs import as_pair, draw_rows, encode_complete, unit_rows
+from smalti.metrics._inputs import as_pair, draw_rows, encode_complete
 from smalti.metrics._matching import matching_score
 from smalti.metrics._retrieval import warn_of_ties
 
