@@ -11,6 +11,7 @@ import torch
 
 from smalti._compat import SETUP_ARGS
 from smalti._gate_report import diagnose
+from smalti._gate_table import gate_table, group_table, write_gates
 from smalti._validate import check_keys
 from smalti.nn import GroupGate
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNS_KEY = "gates"
 LOCAL_SHARE = 0.05
 """Share of the cells in which a local gate must be open for its feature to count as selected."""
 N_BOOTSTRAP = 100
@@ -69,10 +69,8 @@ class GateMixin(MosaicHost):
                 n_cells += len(z)
             local = total / max(n_cells, 1)
             values, p, share = values * local[0], p * local[1], share * (local[2] >= LOCAL_SHARE)
-        table = pd.DataFrame({"selected": share > 0, "gate": values, "gate_prob": p}, index=pd.Index(names))
-        if isinstance(gate.shared, GroupGate):
-            table["gate_group"] = self._group_codes(gate.shared)
-        return table
+        groups = {"gate_group": self._group_codes(gate.shared)} if isinstance(gate.shared, GroupGate) else None
+        return gate_table(pd.Index(names), selected=share > 0, gate=values, gate_prob=p, further=groups)
 
     def write_gates(self, mdata: MuData | None = None, *, groupby: str | None = None) -> None:
         """Write the gates of all modalities that have some.
@@ -105,8 +103,6 @@ class GateMixin(MosaicHost):
             if name not in mdata.mod:
                 continue
             adata, gate, table = mdata.mod[name], self.module.inputs.gates[name], self.get_gates(name)
-            for column in table:
-                adata.var[column] = table[column].to_numpy()
             config = self.sizes_.modalities[name].gate or {}
             uns: dict[str, Any] = {
                 "method": type(self).__name__,
@@ -122,7 +118,7 @@ class GateMixin(MosaicHost):
                 uns["groups"] = self._group_table(gate.shared, adata, self._spec(name).get("gate_groups"))
             if gate.local is not None:
                 self._write_local(mdata, name, groupby, uns)
-            adata.uns[UNS_KEY] = uns
+            write_gates(adata, table, uns)
 
     def report_gates(self) -> None:
         """Log a warning, with the remedy, for gates that are all closed, all open or stuck half open."""
@@ -152,16 +148,12 @@ class GateMixin(MosaicHost):
             named = adata.var[column].astype(object).to_numpy()[first]
             labels = np.where(pd.isna(named), labels, named)
         with torch.no_grad():
-            table = pd.DataFrame(
-                {
-                    "gate": gate.group_gates().cpu().numpy(),
-                    "gate_prob": gate.group_probability().cpu().numpy(),
-                    "n_features": gate.size.cpu().numpy(),
-                },
-                index=pd.Index(labels.astype(str), name="group"),
+            return group_table(
+                labels,
+                gate=gate.group_gates().cpu().numpy(),
+                gate_prob=gate.group_probability().cpu().numpy(),
+                n_features=gate.size.cpu().numpy(),
             )
-        table["selected"] = table["gate"] > 0
-        return table.sort_values("gate_prob", ascending=False, kind="stable")
 
     def _local_gates(self, name: str, mdata: MuData | None) -> Any:
         """Yield positions, gates and probabilities of the cells that have the modality, batch by batch."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from smalti.train import MakeSampler
+
 logger = logging.getLogger(__name__)
 
 MONITOR = "monitor_validation"
@@ -205,7 +207,7 @@ class TrainingMixin(GateMixin):
         """Return a code per cell by which validation cells are drawn; by default presence patterns."""
         return None
 
-    def make_sampler(self, batch_size: int) -> Callable[[NDArray[np.int64]], Any] | None:
+    def make_sampler(self, batch_size: int) -> MakeSampler | None:
         """Return what makes the sampler of training batches, see :class:`~smalti.train.MosaicSplitter`."""
         return None
 

@@ -14,11 +14,9 @@ from ._infer import infer_centres
 from ._temperature import fit_temperatures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
-    from smalti.train import MosaicSplitter
+    from smalti.train import MakeSampler, MosaicSplitter
 
     from ._module import MODISModule
     from ._options import MODISOptions
@@ -44,7 +42,7 @@ class ClassTraining(MosaicModel):
             code[here & few[np.maximum(labels, 0)]] = -1
         return code
 
-    def make_sampler(self, batch_size: int) -> Callable[[NDArray[np.int64]], BalancedBatchSampler]:
+    def make_sampler(self, batch_size: int) -> MakeSampler:
         """Return what draws as many samples of every modality, and labelled ones in each batch."""
         presence, labels = self.adata_manager.presence(), self._labels()
         return lambda cells: BalancedBatchSampler(
