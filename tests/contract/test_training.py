@@ -179,9 +179,11 @@ def test_history_has_every_term_of_every_epoch(trained):
 
 def test_the_monitor_of_early_stopping_is_the_loss_without_the_terms_it_must_not_see(trained):
     model = trained.model
-    assert model.trainer.early_stopping_callback.monitor == "monitor_validation"
+    if not model.gate_names():  # gates need their whole schedule: nothing stops early, the best epoch is kept
+        assert model.trainer.early_stopping_callback.monitor == "monitor_validation"
     for term in trained.spec.unmonitored:
-        assert np.abs(epochs(model, f"{term}_train")).min() > 1e-4, term
+        size = np.abs(epochs(model, f"{term}_train"))  # the price of gates counts after their warm-up only
+        assert (size.max() if term == "gates" else size.min()) > 1e-4, term
     for part, loss in (("train", "train_loss"), ("validation", "validation_loss")):
         left_out = sum(weight * epochs(model, f"{term}_{part}") for term, weight in trained.spec.unmonitored.items())
         np.testing.assert_allclose(epochs(model, loss) - left_out, epochs(model, f"monitor_{part}"), rtol=1e-4)

@@ -11,8 +11,7 @@ from smalti._validate import check_choice
 from smalti.benchmark._read import load_data, read_data
 from smalti.benchmark._scores import biology, matching, mixing
 from smalti.benchmark._split import batch_split, bridge_split, mosaic_split, paired_split
-from smalti.metrics import nearest_neighbors, total_score
-from smalti.metrics._lisi import NEIGHBORS
+from smalti.metrics import NEIGHBORS, nearest_neighbors, total_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from smalti.metrics._classification import ABSTAINED, balanced_accuracy, class_r
 from smalti.metrics._clustering import ClusterScores, ari, nmi, nmi_ari
 from smalti.metrics._geometry import alignment, uniformity
 from smalti.metrics._group_mixing import MixingScores, kbet, mixing_asw, mixing_scores
-from smalti.metrics._lisi import clisi, ilisi, lisi
+from smalti.metrics._lisi import NEIGHBORS, clisi, ilisi, lisi
 from smalti.metrics._matching import Matching, argmax_match, matching_matrix, matching_score, soft_match
 from smalti.metrics._mixing import cell_type_asw, modality_decodability, modality_mixing, silhouette_mixing
 from smalti.metrics._neighbors import Neighbors, nearest_neighbors
@@ -30,6 +30,7 @@ __all__ = [
     "ClusterScores",
     "Matching",
     "MatchingScores",
+    "NEIGHBORS",
     "MixingScores",
     "Neighbors",
     "alignment",

@@ -77,7 +77,7 @@ class ClassTraining(MosaicModel):
         components, maps = self.cell_components()
         for name, reference in module.references.items():
             cells = training & (maps[name] >= 0) if name in maps else np.zeros_like(training)
-            if cells.any():
+            if cells.any() and np.isfinite(components[name]).all():  # else whoever checks losses says why
                 reference.fit(components[name][maps[name][cells]], labels[cells])
         infer_centres([reference for _, reference in module.references.items()])
 

@@ -15,9 +15,11 @@ from smalti.nn import GATE_CONVENTION, SIGMA, FrozenProjection, SparseRows
 from smalti.pp import make_transform
 
 if TYPE_CHECKING:
-    from smalti.data import Likelihood, ModalityField
+    from numpy.typing import NDArray
+    from torch import nn
 
-    from ._fit_inputs import FittedInputs
+    from smalti.data import Likelihood, ModalityField, MosaicManager
+
     from ._inputs import MosaicInputs
 
 logger = logging.getLogger(__name__)
@@ -34,17 +36,35 @@ class FittedGate:
     ----------
     field
         The modality.
-    inputs
-        Its fitted input layer, among others.
+    manager
+        Manager of the training data.
+    layer
+        Its fitted input layer; ``None`` if that is trained.
+    batch
+        ``(n,)`` batch codes of its cells.
+    n_batch
+        Number of batches.
+    feature_mask
+        ``(n_batch, G)`` bool, or ``None`` if all features were measured.
     random_state
         Seed of the decomposition.
     """
 
-    def __init__(self, field: ModalityField, inputs: FittedInputs, random_state: int) -> None:
-        spec, self.name, self.inputs = field.spec, field.name, inputs
-        adata = inputs.manager.adata.mod[field.name]
-        self.x, self.batch = field.get_field_data(inputs.manager.adata), inputs.local_batch(field.name)
-        n_features, layer = adata.n_vars, inputs.layers[field.name]
+    def __init__(
+        self,
+        field: ModalityField,
+        manager: MosaicManager,
+        layer: nn.Module | None,
+        *,
+        batch: NDArray[np.int64],
+        n_batch: int,
+        feature_mask: NDArray[np.bool_] | None,
+        random_state: int,
+    ) -> None:
+        spec, self.name, self.n_batch, self.feature_mask = field.spec, field.name, n_batch, feature_mask
+        adata = manager.adata.mod[field.name]
+        self.x, self.batch = field.get_field_data(manager.adata), batch
+        n_features = adata.n_vars
         keep = None
         if spec.gate_penalty is None:
             wanted = DEFAULT_KEEP if spec.gate_keep is None else spec.gate_keep
@@ -66,7 +86,7 @@ class FittedGate:
             "penalty": spec.gate_penalty,
             "groups": groups,
             "n_context": looks_at.n_components if local and isinstance(looks_at, FrozenProjection) else 0,
-            "n_means": inputs.n_batch + 1 if projected and spec.gate != "local" else 0,
+            "n_means": n_batch + 1 if projected and spec.gate != "local" else 0,
             "context": None if self.context is None else dict(self.context.config),
             "convention": GATE_CONVENTION,
             "sigma": SIGMA,
@@ -77,8 +97,7 @@ class FittedGate:
         kind = infer_encoder_input(self.x, likelihood or "gaussian")
         limit = min(N_CONTEXT, n_features, max(self.x.shape[0] - 1, 1))
         transform = make_transform(kind, counts=counts, n_components=limit, random_state=random_state)
-        mask = self.inputs.masks[self.name]
-        transform.fit(self.x, batch=self.batch, n_batch=self.inputs.n_batch, feature_mask=mask)
+        transform.fit(self.x, batch=self.batch, n_batch=self.n_batch, feature_mask=self.feature_mask)
         return transform.to_module()
 
     @torch.no_grad()
@@ -97,7 +116,7 @@ class FittedGate:
         Standard deviations, ``(G,)``, are those within batches, as what batches differ by leaves components anyway.
         """
         reader, (n, g) = make_reader(self.x), self.x.shape
-        n_batch = self.inputs.n_batch
+        n_batch = self.n_batch
         total, squares = np.zeros(n_batch * g), np.zeros(g)
         step = max(1, min(8192, BLOCK_VALUES // g if not hasattr(self.x, "nnz") else 8192))
         for start in range(0, n, step):

@@ -75,7 +75,19 @@ class FittedInputs:
             self._fit_layer(field, n_components or MAX_COMPONENTS, random_state)
         if n_components is None and self.components:
             self._truncate(self._choose(random_state))
-        self.gates = {f.name: FittedGate(f, self, random_state) for f in manager.modality_fields if f.spec.gate}
+        self.gates = {
+            field.name: FittedGate(
+                field,
+                manager,
+                self.layers[field.name],
+                batch=self.local_batch(field.name),
+                n_batch=self.n_batch,
+                feature_mask=self.masks[field.name],
+                random_state=random_state,
+            )
+            for field in manager.modality_fields
+            if field.spec.gate
+        }
         for name, layer in self.layers.items():
             if isinstance(layer, FrozenProjection | DenseInput):
                 spread = float(self.components[name].std(axis=0).max())

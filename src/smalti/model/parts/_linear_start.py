@@ -81,6 +81,8 @@ def linear_alignment(components: CellComponents) -> LinearCCA | None:
     if min(int((present.sum(axis=1) >= 2)[present[:, i]].sum()) for i in range(len(names))) < MIN_PAIRS:
         logger.info("Fewer than %d pairs: no warm start from linear CCA.", MIN_PAIRS)
         return None
+    if not all(np.isfinite(components.values[name]).all() for name in names):
+        return None  # whoever checks losses says where it comes from
     return LinearCCA().fit(
         {name: components.values[name] for name in names}, {name: components.maps[name] for name in names}
     )
