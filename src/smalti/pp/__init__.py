@@ -10,9 +10,13 @@ from ._bulk_scales import beta_to_m, m_to_beta, median_of_ratios, size_factors
 from ._bulk_transform import BulkTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
+from ._completion import Completion
 from ._default import default_transform, make_transform
+from ._harmony import HarmonyMap
+from ._joint import LinearJoint, linked_modalities
 from ._modality import ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import clr, lsi, pca
+from ._shrinkage import NeighbourShrinkage
 from ._transforms import CLR, LSI, PCA
 
 __all__ = [
@@ -20,11 +24,15 @@ __all__ = [
     "LSI",
     "PCA",
     "BulkTransform",
+    "Completion",
     "Counts",
+    "HarmonyMap",
     "LinearCCA",
+    "LinearJoint",
     "LinearTransform",
     "Methylation",
     "ModalityTransform",
+    "NeighbourShrinkage",
     "Reals",
     "apply",
     "as_modalities",
@@ -38,6 +46,7 @@ __all__ = [
     "fit_modality",
     "get_transform",
     "impute_mean",
+    "linked_modalities",
     "lsi",
     "m_to_beta",
     "make_transform",

@@ -7,6 +7,7 @@ from ._evaluate import Evaluation, evaluate
 from ._facts import ModalityDescription
 from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
+from ._linear_joint import LinearJointResult, linear_joint
 from ._linear_probe import ProbeResult, linear_probe
 from ._recommend import Recommendation
 
@@ -14,6 +15,7 @@ __all__ = [
     "Evaluation",
     "LabelReport",
     "LinearCCAResult",
+    "LinearJointResult",
     "ModalityDescription",
     "MosaicDescription",
     "ProbeResult",
@@ -22,5 +24,6 @@ __all__ = [
     "evaluate",
     "label_report",
     "linear_cca",
+    "linear_joint",
     "linear_probe",
 ]
