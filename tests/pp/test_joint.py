@@ -139,6 +139,23 @@ def test_a_modality_without_a_link_is_named_and_the_others_are_joined(rng, caplo
     assert np.isfinite(joint.transform(inputs, maps, batch)).all()
 
 
+def test_axes_of_a_model_join_modalities_without_pairs(rng):
+    inputs, kind, batch = planted(rng, 600)
+    n = np.arange(600)
+    maps = {"a": np.where(n < 300, n, -1), "b": np.where(n >= 300, n, -1)}
+    latent = 4 * np.eye(4)[kind] + 0.5 * rng.normal(size=(600, 4))
+    joint = LinearJoint().fit(inputs, maps, batch, latent=latent)
+    z = joint.transform(inputs, maps, batch, latent=latent)
+    near = np.argsort(np.linalg.norm(z[:300, None] - z[None, 300:], axis=2), axis=1)[:, :10]
+    assert (kind[300:][near] == kind[:300, None]).mean() > 0.9
+    again = LinearJoint.from_state(joint.state()).transform(inputs, maps, batch, latent=latent)
+    np.testing.assert_array_equal(again, z)
+    with pytest.raises(ValueError, match="exactly if the fit had it"):
+        joint.transform(inputs, maps, batch)
+    with pytest.raises(ValueError, match="a row for each"):
+        joint.transform(inputs, maps, batch, latent=latent[:5])
+
+
 def test_the_state_is_the_whole_object(rng):
     inputs, _, batch = planted(rng, 600)
     maps = thirds(600)

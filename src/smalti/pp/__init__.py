@@ -10,10 +10,10 @@ from ._bulk_scales import beta_to_m, m_to_beta, median_of_ratios, size_factors
 from ._bulk_transform import BulkTransform
 from ._cca import LinearCCA
 from ._choose import choose_n_components
-from ._completion import Completion
+from ._completion import Completion, linked_modalities
 from ._default import default_transform, make_transform
 from ._harmony import HarmonyMap
-from ._joint import LinearJoint, linked_modalities
+from ._joint import LinearJoint
 from ._modality import ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import clr, lsi, pca
 from ._shrinkage import NeighbourShrinkage

@@ -123,3 +123,20 @@ class Completion:
         sizes = tuple(int(k) for k in state["sizes"])
         new.gram = MosaicGram(tuple(map(str, state["names"])), sizes, np.asarray(state["matrix"], dtype=np.float64))
         return new
+
+
+def linked_modalities(maps: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """Return the largest group of modalities that chains of at least 20 common cells link, in their order."""
+    names = list(maps)
+    present = np.column_stack([maps[name] >= 0 for name in names])
+    shared = present.T.astype(np.int64) @ present
+    best: set[int] = set()
+    for start in range(len(names)):
+        reached = {start}
+        while True:
+            more = {j for i in reached for j in range(len(names)) if shared[i, j] >= MIN_PAIRS} | reached
+            if more == reached:
+                break
+            reached = more
+        best = max(best, reached, key=len)
+    return [names[i] for i in sorted(best)]

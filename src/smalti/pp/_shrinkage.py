@@ -59,7 +59,7 @@ class NeighbourShrinkage:
         ``{group: number of cells of the fit}``.
     """
 
-    def __init__(self, *, weight: float = 0.5, n_neighbors: int = 5, random_state: int = 0) -> None:
+    def __init__(self, *, weight: float = 0.7, n_neighbors: int = 5, random_state: int = 0) -> None:
         self.weight = check_in_range(weight, 0, 1, "weight")
         self.n_neighbors = check_count(n_neighbors, "n_neighbors")
         self.random_state = random_state
