@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
-
 THETA = 1.0
-"""Half of Harmony's default: batches mix as well (within 0.007 of the total score), and B cells that only one of four
-donors has keep together (their share among 15 neighbours is 0.97, and 0.74 with 2)."""
+"""Half of Harmony's default mixes as well (within 0.007 of the total score), and B cells that only one of four donors
+has keep together better (their share among 15 neighbours is 0.97, and 0.74 with 2)."""
+N_ROUNDS = 3
+"""Rounds of step 5: three gentle ones mix better than one strong one (total 0.866 against 0.853 with a new donor)."""
 
 
 class LinearJoint:
@@ -41,14 +42,14 @@ class LinearJoint:
        weighted by how well neighbours in the shared axes tell it, so that noise falls out.
     3. Both are scaled to a leading standard deviation of 1, and spreads of presence patterns are made equal.
     4. Harmony over batch and presence pattern, kept as a map (:class:`HarmonyMap`).
-    5. Cells are shrunk towards the mean of their neighbours in all batches and patterns, and mixed once more.
+    5. Three times, cells are shrunk towards the mean of their neighbours in all batches and patterns and mixed again.
 
     Parameters
     ----------
     ridge
         Regularisation of axes and regressions.
     shrinkage
-        Weight of a cell's neighbourhood in step 5, in ``[0, 1]``; 0 leaves the step out.
+        Weight of a cell's neighbourhood in each round of step 5, in ``[0, 1]``; 0 leaves the step out.
     n_neighbors
         Neighbours per batch and pattern in step 5.
     random_state
@@ -77,7 +78,7 @@ class LinearJoint:
     """
 
     def __init__(
-        self, *, ridge: float = 0.01, shrinkage: float = 0.7, n_neighbors: int = 5, random_state: int = 0
+        self, *, ridge: float = 0.01, shrinkage: float = 0.3, n_neighbors: int = 5, random_state: int = 0
     ) -> None:
         self.ridge, self.random_state = ridge, random_state
         self.shrinkage = check_in_range(shrinkage, 0, 1, "shrinkage")
@@ -88,7 +89,7 @@ class LinearJoint:
         self.scales: dict[str, float] = {}
         self.patterns: dict[str, Floats] = {}
         self.harmony: list[HarmonyMap] = []
-        self.neighbourhood: NeighbourShrinkage | None = None
+        self.neighbourhoods: list[NeighbourShrinkage] = []
 
     def __repr__(self) -> str:
         if not self.harmony:
@@ -146,18 +147,19 @@ class LinearJoint:
         self._fit_weights(arrays, rows, shared)
         z = self._blocks(arrays, rows, shared)
         self.patterns = pattern_scales(z, patterns, batches)
-        z = z * self._stretch(patterns)
+        placed = (z * self._stretch(patterns)).astype(np.float32)
         covariates = {"batch": batches, "presence": patterns}
-        first = HarmonyMap(theta=THETA, random_state=self.random_state).fit(z, covariates)
-        self.harmony, self.neighbourhood = [first], None
-        if self.shrinkage > 0:
-            mixed = first.transform(z, covariates)
-            groups = np.char.add(np.char.add(batches, "|"), patterns)
-            self.neighbourhood = NeighbourShrinkage(
-                weight=self.shrinkage, n_neighbors=self.n_neighbors, random_state=self.random_state
-            ).fit(mixed, groups)
-            calm = self.neighbourhood.transform(mixed)
-            self.harmony.append(HarmonyMap(theta=THETA, random_state=self.random_state).fit(calm, covariates))
+        self.harmony, self.neighbourhoods = [], []
+        groups = np.char.add(np.char.add(batches, "|"), patterns)
+        for step in range(1 + (N_ROUNDS if self.shrinkage > 0 else 0)):
+            if step > 0:
+                around = NeighbourShrinkage(
+                    weight=self.shrinkage, n_neighbors=self.n_neighbors, random_state=self.random_state + step
+                )
+                self.neighbourhoods.append(around.fit(placed, groups))
+                placed = around.transform(placed)
+            self.harmony.append(HarmonyMap(theta=THETA, random_state=self.random_state).fit(placed, covariates))
+            placed = self.harmony[-1].transform(placed, covariates)
         return self
 
     def transform(
@@ -186,8 +188,8 @@ class LinearJoint:
         z = self._blocks(arrays, rows, self._shared(arrays, rows, latent)) * self._stretch(patterns)
         covariates = {"batch": self._batches(batch, n_obs), "presence": patterns}
         out = self.harmony[0].transform(z, covariates)
-        if self.neighbourhood is not None:
-            out = self.harmony[1].transform(self.neighbourhood.transform(out), covariates)
+        for around, harmony in zip(self.neighbourhoods, self.harmony[1:], strict=True):
+            out = harmony.transform(around.transform(out), covariates)
         return out
 
     # ------------------------------------------------------------------ parts
@@ -225,7 +227,7 @@ class LinearJoint:
     ) -> NDArray[np.float32] | None:
         """Return the axes that all cells have, each block of leading standard deviation 1; ``None`` without any.
 
-        A cell is at the mean of the axes of canonical correlation if none of its modalities has a link.
+        A cell is at the mean of canonical axes if none of its modalities has a link.
         """
         blocks: dict[str, NDArray[np.float32]] = {}
         n_obs = len(next(iter(rows.values())))
@@ -281,7 +283,7 @@ class LinearJoint:
             "scales": dict(self.scales),
             "patterns": {name: s.copy() for name, s in self.patterns.items()},
             "harmony": [h.state() for h in self.harmony],
-            "neighbourhood": None if self.neighbourhood is None else self.neighbourhood.state(),
+            "neighbourhoods": [around.state() for around in self.neighbourhoods],
         }
 
     @classmethod
@@ -294,6 +296,5 @@ class LinearJoint:
         new.scales = {str(k): float(v) for k, v in state["scales"].items()}
         new.patterns = {str(k): np.asarray(v, dtype=np.float64) for k, v in state["patterns"].items()}
         new.harmony = [HarmonyMap.from_state(h) for h in state["harmony"]]
-        around = state["neighbourhood"]
-        new.neighbourhood = None if around is None else NeighbourShrinkage.from_state(around)
+        new.neighbourhoods = [NeighbourShrinkage.from_state(around) for around in state["neighbourhoods"]]
         return new

@@ -87,7 +87,7 @@ def linear_joint(
     *,
     modalities: Sequence[str] | None = None,
     n_components: int | None = None,
-    shrinkage: float = 0.7,
+    shrinkage: float = 0.3,
     ridge: float = 0.01,
     batch_key: str | None = None,
     layers: Mapping[str, str] | None = None,
