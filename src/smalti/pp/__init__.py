@@ -19,10 +19,14 @@ from ._bulk import (
 from ._bulk_mudata import as_modalities, bulk
 from ._cca import LinearCCA
 from ._choose import choose_n_components
+from ._completion import Completion, linked_modalities
 from ._default import default_transform, make_transform
 from ._gram import Covariances, canonical_axes
+from ._harmony import HarmonyMap
+from ._joint import LinearJoint
 from ._modality import ModalityTransform, apply, fit_modality, get_transform
 from ._mudata import clr, lsi, pca
+from ._shrinkage import NeighbourShrinkage
 from ._transforms import CLR, LSI, PCA
 
 __all__ = [
@@ -30,12 +34,16 @@ __all__ = [
     "LSI",
     "PCA",
     "BulkTransform",
+    "Completion",
     "Counts",
     "Covariances",
+    "HarmonyMap",
     "LinearCCA",
+    "LinearJoint",
     "LinearTransform",
     "Methylation",
     "ModalityTransform",
+    "NeighbourShrinkage",
     "Reals",
     "apply",
     "as_modalities",
@@ -50,6 +58,7 @@ __all__ = [
     "fit_modality",
     "get_transform",
     "impute_mean",
+    "linked_modalities",
     "lsi",
     "m_to_beta",
     "make_transform",

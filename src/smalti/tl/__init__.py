@@ -9,6 +9,7 @@ from ._evaluation import Evaluation
 from ._facts import ModalityDescription
 from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
+from ._linear_joint import LinearJointResult, linear_joint
 from ._linear_probe import ProbeResult, linear_probe
 from ._recommend import Recommendation
 
@@ -18,6 +19,7 @@ __all__ = [
     "Evaluation",
     "LabelReport",
     "LinearCCAResult",
+    "LinearJointResult",
     "ModalityDescription",
     "MosaicDescription",
     "ProbeResult",
@@ -26,5 +28,6 @@ __all__ = [
     "evaluate",
     "label_report",
     "linear_cca",
+    "linear_joint",
     "linear_probe",
 ]
