@@ -63,18 +63,6 @@ class LinearJoint:
         ``{modality: (k,)}``, reliability of each component in ``[0, 1]`` over its block's leading spread.
     patterns
         Presence patterns of the fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import smalti as sm
-    >>> rng = np.random.default_rng(0)
-    >>> shared = rng.normal(size=(300, 2))
-    >>> inputs = {m: shared @ rng.normal(size=(2, 6)) + rng.normal(size=(300, 6)) for m in ("a", "b")}
-    >>> maps = {m: np.arange(300) for m in inputs}
-    >>> joint = sm.pp.LinearJoint().fit(inputs, maps)
-    >>> np.allclose(joint.transform(inputs, maps), joint.transform(inputs, maps))
-    True
     """
 
     def __init__(
@@ -163,7 +151,13 @@ class LinearJoint:
         return self
 
     def transform(
-        self, inputs: Inputs, maps: Maps, batch: ArrayLike | None = None, *, latent: ArrayLike | None = None
+        self,
+        inputs: Inputs,
+        maps: Maps,
+        batch: ArrayLike | None = None,
+        *,
+        latent: ArrayLike | None = None,
+        mix: bool = True,
     ) -> NDArray[np.float32]:
         """Return the latent of every cell, ``(n_obs, d)``, without a refit; NaN for a cell without any modality.
 
@@ -176,6 +170,8 @@ class LinearJoint:
             presence pattern.
         latent
             ``(n_obs, q)``, if the fit had one.
+        mix
+            Whether batches and presence patterns are mixed (steps 4 and 5).
         """
         if not self.harmony:
             raise NotFittedError("This LinearJoint was not fitted. Call `fit` first.")
@@ -186,6 +182,8 @@ class LinearJoint:
         n_obs = len(next(iter(rows.values())))
         patterns = presence_patterns({name: row >= 0 for name, row in rows.items()})
         z = self._blocks(arrays, rows, self._shared(arrays, rows, latent)) * self._stretch(patterns)
+        if not mix:
+            return z.astype(np.float32)
         covariates = {"batch": self._batches(batch, n_obs), "presence": patterns}
         out = self.harmony[0].transform(z, covariates)
         for around, harmony in zip(self.neighbourhoods, self.harmony[1:], strict=True):

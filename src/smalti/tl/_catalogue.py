@@ -53,7 +53,7 @@ MODELS: tuple[ModelEntry, ...] = (
         when="some cells measured in two or more modalities",
         needs=("pairs",),
         code=(
-            "sm.tl.linear_cca(mdata{batch_key})  # the baseline to beat, in seconds",
+            "sm.tl.linear_joint(mdata{batch_key})  # the baseline to beat, in seconds",
             "sm.model.CLUE.setup_mudata(mdata{arguments})",
             "model = sm.model.CLUE(mdata)",
             "model.train()",
@@ -67,7 +67,7 @@ MODELS: tuple[ModelEntry, ...] = (
         needs=("pairs",),
         why="There are {n_modalities} modalities, and only {filled:.0%} of all possible measurements exist.",
         code=(
-            "sm.tl.linear_cca(mdata{batch_key})  # the baseline to beat, in seconds",
+            "sm.tl.linear_joint(mdata{batch_key})  # the baseline to beat, in seconds",
             "sm.model.MCA.setup_mudata(mdata{arguments})",
             "model = sm.model.MCA(mdata)",
             "model.train()",

@@ -9,6 +9,7 @@ from _clue import build_clue, fit_clue
 from _factories import make_mosaic
 from scvi.module.base import BaseModuleClass
 
+from smalti._errors import NotFittedError
 from smalti.model import CLUE, MCA, MODIS, UnpairedCCA
 from smalti.model.base import MosaicModel
 
@@ -51,15 +52,18 @@ def test_networks_that_are_no_mosaic_modules_are_refused_in_one_sentence():
 
 
 @pytest.mark.parametrize("cls", [CLUE, MCA, MODIS, UnpairedCCA])
-def test_the_first_block_is_the_default_and_others_are_refused(cls):
+def test_before_training_the_default_is_the_aligned_block_and_there_is_no_joint_latent(cls):
     mdata = make_mosaic(n_obs=60)
     cls.setup_mudata(mdata, labels_key="label")
     model = cls(mdata)
     model.is_trained_ = True
     default = model.get_latent_representation()
-    np.testing.assert_array_equal(model.get_latent_representation(block=cls.blocks[0]), default)
+    for block in ("aligned", cls.aligned_block):
+        np.testing.assert_array_equal(model.get_latent_representation(block=block), default)
     with pytest.raises(ValueError, match="`block` to be one of .*found 'nothing'"):
         model.get_latent_representation(block="nothing")
+    with pytest.raises(NotFittedError, match="There is no joint latent: it is fitted by `train`"):
+        model.get_latent_representation(block="joint")
 
 
 def test_components_belong_to_the_data_they_were_computed_from():
@@ -69,10 +73,12 @@ def test_components_belong_to_the_data_they_were_computed_from():
     other = mdata[np.arange(120)[::-1]].copy()
     model.adata = other
     second = model.cell_components()
-    a = other.obsmap["a"].ravel() > 0
-    rows = second.maps["a"][a]
-    expected = first.values["a"][first.maps["a"][::-1][a]]
-    np.testing.assert_allclose(second.values["a"][rows], expected, atol=1e-3)
+    assert second is not first
+    for name in model.modalities:
+        for cell in (name for name in mdata[name].obs_names[:20]):
+            rows = (found.maps[name][data.obs_names.get_loc(cell)] for found, data in ((first, mdata), (second, other)))
+            x, y = (found.values[name][row] for found, row in zip((first, second), rows, strict=True))
+            np.testing.assert_allclose(y, x, atol=1e-3)
 
 
 def test_a_model_without_data_or_sizes_says_how_to_load():

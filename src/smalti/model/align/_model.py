@@ -90,7 +90,7 @@ class UnpairedCCA(UnpairedTraining):
     """
 
     has_gates = False
-    blocks = ("latent",)
+    joint_axes = "aligned"
     default_batch_size = 512
 
     def __init__(

@@ -6,9 +6,11 @@ from ._host import MosaicHost, positions
 from ._labels import LabelMixin, most_probable
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options
+from ._readouts import HeldOutMatching
 from ._translation import Library, Translation, TranslationMixin, target_log_library
 
 __all__ = [
+    "HeldOutMatching",
     "LabelMixin",
     "Library",
     "MosaicHost",

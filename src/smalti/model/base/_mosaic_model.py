@@ -1,37 +1,28 @@
-"""What every model shares: construction, the latent, the summary."""
+"""What every model shares: construction and summary, on top of set-up, training, latents, gates and storage."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from smalti._validate import check_choice, shorten
-from smalti.model.parts import FittedInputs, MosaicModule, encoder_inputs
+from smalti._validate import shorten
+from smalti.model.parts import FittedInputs, MosaicModule
 
+from ._readouts import ReadoutMixin
 from ._storage import StorageMixin
-from ._training import TrainingMixin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable
 
-    from mudata import MuData
-    from numpy.typing import NDArray
-
-    from smalti.data import MosaicBatch
-    from smalti.model.parts import CellComponents, MosaicSizes
+    from smalti.model.parts import MosaicSizes
 
 
-class MosaicModel(TrainingMixin, StorageMixin):
+class MosaicModel(ReadoutMixin, StorageMixin):
     """Base of all models: a MuData with any presence pattern in, latents and predictions out.
 
     A subclass resolves its options, calls :meth:`_build` in its constructor and implements :meth:`_latent`.
     """
-
-    blocks: ClassVar[tuple[str, ...]] = ()
-    """Names of the latents that :meth:`get_latent_representation` offers, the default first."""
 
     def _build(
         self, make: Callable[[MosaicSizes], MosaicModule], sizes: MosaicSizes | None, *, n_components: int | None
@@ -67,65 +58,6 @@ class MosaicModel(TrainingMixin, StorageMixin):
             self.module.initialise(fitted)
             components = fitted.cell_components()
             self._components = None if components is None else (self.adata_manager, components)
-
-    def cell_components(self) -> CellComponents:
-        """Return the encoder inputs of all cells of the data; kept from construction where nothing can change them."""
-        if self._components is not None and self._components[0] is self.adata_manager:
-            return self._components[1]
-        return encoder_inputs(self.adata_manager, self.module.inputs)
-
-    # ------------------------------------------------------------------ latents
-
-    def get_latent_representation(
-        self,
-        mdata: MuData | None = None,
-        *,
-        modality: str | None = None,
-        indices: Sequence[int] | NDArray[Any] | None = None,
-        block: str | Collection[str] | None = None,
-        batch_size: int | None = None,
-    ) -> NDArray[np.float32]:
-        """Return the latent of every cell from all that was measured of it, in the order of ``mdata.obs_names``.
-
-        Parameters
-        ----------
-        mdata
-            Data, those of training by default. It may lack modalities.
-        modality
-            Use this modality alone; cells without it get NaN. By default all modalities of each cell are fused.
-        indices
-            Positions or a boolean mask; all cells by default.
-        block
-            Which latent, see the class; its default one by default.
-        batch_size
-            Cells per batch.
-
-        Returns
-        -------
-        ``(n, d)``, float32.
-
-        Raises
-        ------
-        ValueError
-            If ``modality`` or ``block`` does not exist, or no cell has the modality.
-        """
-        if modality is not None:
-            self.check_modality(modality)
-            self.with_modality(mdata, modality, indices)
-        chosen = self._check_block(block, modality)
-        parts = [
-            self._latent(minibatch, chosen, modality).float().cpu().numpy()
-            for minibatch in self.iterate(mdata, indices, batch_size)
-        ]
-        return np.concatenate(parts)
-
-    def _check_block(self, block: str | Collection[str] | None, modality: str | None) -> str:
-        """Return the name of a block that exists, the default one for ``None``."""
-        return str(check_choice(self.blocks[0] if block is None else block, self.blocks, "block"))
-
-    @abstractmethod
-    def _latent(self, minibatch: MosaicBatch, block: Any, modality: str | None) -> torch.Tensor:
-        """Return a block of one minibatch, ``(B, d)``; NaN where ``modality`` is absent."""
 
     # ------------------------------------------------------------------ summary
 

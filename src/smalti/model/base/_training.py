@@ -176,6 +176,7 @@ class TrainingMixin(GateMixin):
             try:
                 runner()
                 self._after_training()
+                self._fit_readouts()
                 self.report_gates()
             finally:  # the logger writes tables of objects
                 self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
@@ -213,6 +214,9 @@ class TrainingMixin(GateMixin):
 
     def _after_training(self) -> None:
         """Fit what depends on the trained network, such as the temperature of probabilities."""
+
+    def _fit_readouts(self) -> None:
+        """Fit the latents that are made from the trained network."""
 
     def suggested_steps(self, splitter: MosaicSplitter) -> int:
         """Return how many batches to train for when the user does not say."""

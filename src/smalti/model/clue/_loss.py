@@ -53,7 +53,8 @@ class CLUEOutputs:
     latents: dict[str, Gaussian]
     """Posterior of all blocks side by side, ``(B, K d)``, by source."""
     aligned: dict[str, Tensor]
-    """``(B, n_align)`` unit vectors by modality; empty without the contrastive term."""
+    """``(B, J, n_align)`` unit vectors of each alignment encoder by modality (in evaluation linear CCA's are the last);
+    empty without the contrastive term."""
     samples: dict[str, Tensor]
     """One sample of each posterior."""
     fused: Tensor
@@ -168,7 +169,7 @@ def discriminator_loss(judged: Profiles) -> Tensor:
 
 
 def _contrastive(outputs: CLUEOutputs, options: CLUEOptions, smoothing: float) -> Tensor:
-    """Mean over pairs of modalities that are both in the minibatch."""
+    """Mean over pairs of modalities that are both in the minibatch, and over alignment encoders."""
     aligned, present, log_scale = outputs.aligned, outputs.present, outputs.log_inverse_temperature
     names, losses = list(aligned), []
     for i, a in enumerate(names):
@@ -176,7 +177,10 @@ def _contrastive(outputs: CLUEOutputs, options: CLUEOptions, smoothing: float) -
             if (a, b) in outputs.matched or (b, a) in outputs.matched:
                 both = present[a] & present[b]
                 in_a, in_b = (both, both) if options.negatives == "paired" else (present[a], present[b])
-                losses.append(info_nce(aligned[a], aligned[b], in_a, in_b, log_scale, smoothing))
+                losses += [
+                    info_nce(aligned[a][:, j], aligned[b][:, j], in_a, in_b, log_scale, smoothing)
+                    for j in range(options.n_aligners)
+                ]
     return torch.stack(losses).mean() if losses else 0.0 * log_scale
 
 

@@ -96,7 +96,7 @@ class CLUE(TranslationMixin, LabelMixin):
     """
 
     module: CLUEModule
-    blocks = ("aligned", "full")
+    blocks = ("full",)
 
     def __init__(
         self,
@@ -179,25 +179,49 @@ class CLUE(TranslationMixin, LabelMixin):
     def _before_training(self, splitter: MosaicSplitter) -> None:
         module = self.module
         if not self.is_trained_ and module.aligners is not None:
-            warm_start(module.inputs, module.aligners, self.cell_components().of(splitter.train_idx))
+            shown = self.cell_components().of(splitter.train_idx)
+            warm_start(module.inputs, [*module.aligners.sets(), module.aligners.linear], shown)
         if self.uses_adversary and self.options.balance:
             module.balance = balancing_weights(self.cell_components(), self.modalities, self.random_state)
 
+    def _after_training(self) -> None:
+        aligners = self.module.aligners
+        if aligners is None:
+            return
+        held = np.zeros(self.adata.n_obs, dtype=bool)
+        held[np.asarray(self.validation_indices_, dtype=np.int64)] = True
+        presence = self.adata_manager.presence()
+        cells = np.flatnonzero(presence.sum(axis=1) >= 2)
+        if not len(cells):
+            return
+        found = [self.module.inference(minibatch)["aligned"] for minibatch in self.iterate(indices=cells)]
+        parts = {name: torch.cat([each[name] for each in found]) for name in found[0]}
+        present = {name: presence[cells, self.module.inputs.position(name)] for name in parts}
+        aligners.fit(parts, present, self.adata_manager.codes()["batch"][cells], held[cells])
+
     # ------------------------------------------------------------------ latents
 
-    def _check_block(self, block: str | Collection[str] | None, modality: str | None) -> str:
-        if block is None:
-            return "full" if self.module.aligners is None else "aligned"
+    def _default_block(self) -> str:
+        block = super()._default_block()
+        return "full" if block == "aligned" and self.module.aligners is None else block
+
+    def _check_block(self, block: str | Collection[str], modality: str | None) -> Any:
         if block == "aligned" and self.module.aligners is None:
             raise ValueError("The model has no aligned block: its contrastive weight is 0. Use `block='full'`.")
-        return str(check_choice(block, (*self.blocks, *self.modalities), "block"))
+        if block not in self.modalities:
+            check_choice(block, ("joint", "aligned", *self.blocks, *self.modalities), "block")
+            return super()._check_block(block, modality)
+        return str(block)
 
     def _latent(self, minibatch: MosaicBatch, block: str, modality: str | None) -> torch.Tensor:
         out, module = self.module.inference(minibatch), self.module
         names = list(out["present"]) if modality is None else [modality]
         present = {name: out["present"][name] for name in names}
         if block == "aligned":
-            z = masked_mean({name: out["aligned"][name] for name in names}, present)
+            aligners = self.module.aligners
+            if aligners is None:
+                raise RuntimeError("The model has no aligned block.")
+            z = masked_mean({name: aligners.match_space(out["aligned"][name]) for name in names}, present)
             z = F.normalize(z, dim=1, eps=1e-8)
         else:
             latents = {name: out["latents"][name] for name in names}

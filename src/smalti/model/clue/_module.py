@@ -19,11 +19,11 @@ from smalti.nn import (
     Discriminator,
     Gaussian,
     GaussianEncoder,
-    WarmEncoder,
     fuse,
     masked_mean,
 )
 
+from ._aligned import AlignedBlock
 from ._loss import CLUEOutputs, Profiles, clue_loss, discriminator_loss
 
 if TYPE_CHECKING:
@@ -89,21 +89,9 @@ class CLUEModule(MosaicModule):
         }
         self.decoding = Decoding(sizes, decoders, n_features_per_step=options.n_features_per_step)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(2.3), requires_grad=weights.contrastive > 0)
-        self.aligners: ByModality[WarmEncoder] | None = None
+        self.aligners: AlignedBlock | None = None
         if weights.contrastive > 0:
-            self.aligners = ByModality(
-                {
-                    name: WarmEncoder(
-                        self.inputs.width(name),
-                        options.n_align,
-                        n_hidden=options.align_hidden,
-                        unit=True,
-                        input_dropout=options.align_input_dropout,
-                        dropout_rate=options.align_dropout,
-                    )
-                    for name in names
-                }
-            )
+            self.aligners = AlignedBlock({name: self.inputs.width(name) for name in names}, options)
         width = options.n_latent * len(names)
         self.discriminator: Discriminator | None = None
         if weights.adversarial > 0:
@@ -120,7 +108,8 @@ class CLUEModule(MosaicModule):
         Returns
         -------
         ``latents``: name to :class:`~smalti.nn.Gaussian`, all ``K`` blocks side by side, ``(B, K d)``;
-        ``aligned``: name to ``(B, n_align)`` unit vectors, if the contrastive term is on; ``present``: name to ``(B,)``
+        ``aligned``: if the contrastive term is on, name to unit vectors of each alignment encoder,
+        ``(B, n_aligners, n_align)``, and in evaluation with linear CCA's as the last; ``present``: name to ``(B,)``
         bool. Rows of absent cells are zero (scale 1).
         """
         present = self.inputs.present(minibatch)
@@ -130,7 +119,8 @@ class CLUEModule(MosaicModule):
             latent = self.encoders[name](x)
             latents[name] = Gaussian(spread_rows(latent.mean, here), spread_rows(latent.scale, here, 1.0))
             if self.aligners is not None:
-                aligned[name] = spread_rows(self.aligners[name](x), here)
+                read = self.aligners.networks_of if self.training else self.aligners
+                aligned[name] = spread_rows(read(name, x), here)
         return {"latents": latents, "aligned": aligned, "present": present}
 
     @auto_move_data

@@ -101,6 +101,8 @@ class MCA(RetrievalMixin, TranslationMixin):
 
     module: MCAModule
     blocks = ("root", "observed")
+    aligned_block = "root"
+    joint_axes = "root"
     default_batch_size = 128
     default_steps = 1500
 
@@ -178,7 +180,7 @@ class MCA(RetrievalMixin, TranslationMixin):
             batch_size=splitter.batch_size,
         )
         if not self.is_trained_ and self.module.skips is not None:
-            warm_start(self.module.inputs, self.module.skips, self.cell_components().of(splitter.train_idx))
+            warm_start(self.module.inputs, [self.module.skips], self.cell_components().of(splitter.train_idx))
 
     # ---------------------------------------------------------------- embeddings
 
@@ -208,14 +210,14 @@ class MCA(RetrievalMixin, TranslationMixin):
             parts.append(torch.where(where[:, :, None], found, torch.nan).cpu().numpy())
         return dict(zip(self.modalities, np.concatenate(parts).transpose(1, 0, 2), strict=True))
 
-    def _check_block(self, block: Channel | None, modality: str | None) -> Any:
-        """Return one of the two words, or the modalities of a channel that exists and reads ``modality``."""
-        channel = self.blocks[0] if block is None else block
-        if isinstance(channel, str) and channel in self.blocks:
-            return channel
+    def _check_block(self, block: Channel, modality: str | None) -> Any:
+        """Return a word, or the modalities of a channel that exists and reads ``modality``."""
+        channel = block
+        if isinstance(channel, str) and channel in ("joint", "aligned", *self.blocks):
+            return super()._check_block(channel, modality)
         names = (channel,) if isinstance(channel, str) else tuple(channel)
         for name in names:
-            check_choice(name, (*self.blocks, *self.modalities), "block")
+            check_choice(name, ("joint", "aligned", *self.blocks, *self.modalities), "block")
         if len(set(names)) != 1 and self.module.channel(names) is None:
             sizes = sorted({len(c) for c in self.module.channels})
             raise ValueError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ._decoding import Decoding, Observed, Space, Step
 from ._fit_inputs import FittedInputs
+from ._held_out import nearer_candidates
 from ._inputs import MosaicInputs, modality_weights, spread_rows
+from ._joint import JointReadout
 from ._linear_start import CellComponents, encoder_inputs, linear_alignment, warm_start
 from ._module import GatePrice, MosaicModule
 from ._sizes import ModalitySize, MosaicSizes
@@ -14,6 +16,7 @@ __all__ = [
     "Decoding",
     "FittedInputs",
     "GatePrice",
+    "JointReadout",
     "ModalitySize",
     "MosaicInputs",
     "MosaicModule",
@@ -24,6 +27,7 @@ __all__ = [
     "encoder_inputs",
     "linear_alignment",
     "modality_weights",
+    "nearer_candidates",
     "spread_rows",
     "warm_start",
 ]

@@ -13,6 +13,8 @@ from smalti.nn import FeatureGate, FrozenProjection, ScaledInput, WarmEncoder
 from smalti.pp import LinearCCA
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from smalti.data import MosaicManager
@@ -88,7 +90,7 @@ def linear_alignment(components: CellComponents) -> LinearCCA | None:
     )
 
 
-def warm_start(inputs: MosaicInputs, encoders: ByModality[WarmEncoder], components: CellComponents) -> None:
+def warm_start(inputs: MosaicInputs, encoders: Iterable[ByModality[WarmEncoder]], components: CellComponents) -> None:
     """Start the linear part of encoders from linear CCA of the paired cells, and gates from it.
 
     Parameters
@@ -96,16 +98,19 @@ def warm_start(inputs: MosaicInputs, encoders: ByModality[WarmEncoder], componen
     inputs
         Input layers and gates of the network.
     encoders
-        By modality.
+        Sets of encoders by modality; all start alike.
     components
         Encoder inputs; only the cells that their maps know are looked at.
     """
-    cca = linear_alignment(components)
+    encoders, cca = list(encoders), linear_alignment(components)
     if cca is None:
         return
     for name in cca.axes:
-        weight = torch.from_numpy((cca.axes[name] * cca.correlations).astype(np.float32))
-        encoders[name].warm_start(weight, torch.from_numpy(cca.means[name].astype(np.float32)))
+        # an axis on which held-out pairs disagree is none
+        weight = torch.from_numpy((cca.axes[name] * np.maximum(cca.correlations, 0)).astype(np.float32))
+        mean = torch.from_numpy(cca.means[name].astype(np.float32))
+        for members in encoders:
+            members[name].warm_start(weight, mean)
         if name in inputs.gates:
             _start_gate(inputs.gates[name], inputs.layers[name], weight.to(inputs.mean_log_library.device))
 

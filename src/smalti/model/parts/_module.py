@@ -8,6 +8,7 @@ import torch
 from scvi.module.base import BaseModuleClass
 
 from ._inputs import MosaicInputs
+from ._joint import JointReadout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,8 @@ class MosaicModule(BaseModuleClass):
         From a minibatch to what encoders see.
     decoding
         From a latent to likelihoods; ``None`` for networks without decoders.
+    joint
+        The latent for analysis, fitted after training.
     noise_level, game_ramp
         Burn-in noise and share of the game's weight at this step; set by the training plan of a modality game.
     """
@@ -64,6 +67,7 @@ class MosaicModule(BaseModuleClass):
         self.names = list(sizes.modalities)
         self.inputs = MosaicInputs(sizes, n_embed=n_embed)
         self.decoding = None
+        self.joint = JointReadout()
         self.noise_level, self.game_ramp = 0.0, 1.0
 
     @torch.no_grad()

@@ -1,0 +1,147 @@
+"""The latent for analysis, kept with the network: fitted once after training, applied to any cells."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from torch import nn
+
+from smalti._errors import NotFittedError
+from smalti.pp import LinearJoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Inputs = Mapping[str, NDArray[np.float32]]
+    Maps = Mapping[str, NDArray[np.int64]]
+
+MAX_COLUMNS = 50
+"""Columns of an encoder input that enter as they are; of wider ones (standardised features) the leading components."""
+N_COMPONENTS = 30
+ABOUT = "about"
+"""Entry of the state that holds everything but arrays, as JSON."""
+
+
+class JointReadout(nn.Module):
+    """A fitted :class:`~smalti.pp.LinearJoint` among the weights of a network, to be stored and moved with them.
+
+    It has no parameters: training does not change it. Before :meth:`fit` its state is empty.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.joint: LinearJoint | None = None
+        self.projections: dict[str, dict[str, NDArray[np.float32]]] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether it was fitted."""
+        return self.joint is not None
+
+    def fit(
+        self,
+        inputs: Inputs,
+        maps: Maps,
+        batch: NDArray[np.str_],
+        *,
+        latent: NDArray[np.float32] | None = None,
+        random_state: int = 0,
+    ) -> None:
+        """Fit to all cells of the data.
+
+        Parameters
+        ----------
+        inputs, maps
+            Encoder inputs and the row of every cell in them, -1 where absent; cells without any are left out.
+        batch
+            ``(n_obs,)`` names of batches.
+        latent
+            ``(n_obs, q)`` axes of the network that enter beside those of linear CCA.
+        random_state
+            Seed.
+        """
+        self.projections = {}
+        for name, x in inputs.items():
+            if x.shape[1] > MAX_COLUMNS:
+                pca = PCA(min(N_COMPONENTS, *x.shape), random_state=random_state).fit(x)
+                axes = pca.components_.T.astype(np.float32)
+                self.projections[name] = {"mean": pca.mean_.astype(np.float32), "axes": axes}
+        here = np.column_stack([maps[name] >= 0 for name in inputs]).any(axis=1)
+        self.joint = LinearJoint(random_state=random_state).fit(
+            self._narrow(inputs),
+            {name: maps[name][here] for name in inputs},
+            batch[here],
+            latent=None if latent is None else latent[here],
+        )
+
+    def transform(
+        self,
+        inputs: Inputs,
+        maps: Maps,
+        batch: NDArray[np.str_],
+        *,
+        latent: NDArray[np.float32] | None = None,
+        mix: bool = True,
+    ) -> NDArray[np.float32]:
+        """Return the latent of any cells, ``(n, d)``; NaN for those that have none of the inputs.
+
+        ``mix=False`` leaves batches and presence patterns where they lie.
+        """
+        if self.joint is None:
+            raise NotFittedError("There is no joint latent before `train`.")
+        return self.joint.transform(self._narrow(inputs), maps, batch, latent=latent, mix=mix)
+
+    def _narrow(self, inputs: Inputs) -> dict[str, NDArray[np.float32]]:
+        out = {}
+        for name, x in inputs.items():
+            p = self.projections.get(name)
+            out[name] = x if p is None else ((x - p["mean"]) @ p["axes"]).astype(np.float32)
+        return out
+
+    # ------------------------------------------------------------------ as weights
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        if self.joint is None:
+            return
+        arrays: dict[str, NDArray[Any]] = {}
+        about = _split({"joint": self.joint.state(), "projections": self.projections}, arrays)
+        text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8).copy()
+        for name, value in {ABOUT: text, **arrays}.items():
+            destination[prefix + name] = torch.from_numpy(np.ascontiguousarray(value))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        if ABOUT not in own:
+            self.joint, self.projections = None, {}
+            return
+        about = json.loads(bytes(own.pop(ABOUT).cpu().numpy()).decode())
+        state = _join(about, {name: value.cpu().numpy() for name, value in own.items()})
+        self.joint, self.projections = LinearJoint.from_state(state["joint"]), state["projections"]
+
+
+def _split(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    """Return nested dictionaries and lists with references in place of arrays, which are collected."""
+    if isinstance(value, dict):
+        return {str(key): _split(item, arrays) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_split(item, arrays) for item in value]
+    if isinstance(value, np.ndarray):
+        name = f"array_{len(arrays)}"
+        arrays[name] = value
+        return {"__array__": name}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _join(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """Return what :func:`_split` took apart."""
+    if isinstance(value, dict):
+        if set(value) == {"__array__"}:
+            return arrays[value["__array__"]]
+        return {key: _join(item, arrays) for key, item in value.items()}
+    return [_join(item, arrays) for item in value] if isinstance(value, list) else value
