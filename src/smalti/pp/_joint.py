@@ -42,7 +42,7 @@ class LinearJoint:
        weighted by how well neighbours in the shared axes tell it, so that noise falls out.
     3. Both are scaled to a leading standard deviation of 1, and spreads of presence patterns are made equal.
     4. Harmony over batch and presence pattern, kept as a map (:class:`HarmonyMap`).
-    5. Three times, cells are shrunk towards the mean of their neighbours in all batches and patterns and mixed again.
+    5. If there is anything to mix: three times, cells are shrunk towards their neighbours in all batches and patterns.
 
     Parameters
     ----------
@@ -139,11 +139,11 @@ class LinearJoint:
         covariates = {"batch": batches, "presence": patterns}
         self.harmony, self.neighbourhoods = [], []
         groups = np.char.add(np.char.add(batches, "|"), patterns)
-        for step in range(1 + (N_ROUNDS if self.shrinkage > 0 else 0)):
+        mixing = self.shrinkage > 0 and len(np.unique(groups)) > 1
+        for step in range(1 + N_ROUNDS * mixing):
             if step > 0:
-                around = NeighbourShrinkage(
-                    weight=self.shrinkage, n_neighbors=self.n_neighbors, random_state=self.random_state + step
-                )
+                options = {"n_neighbors": self.n_neighbors, "random_state": self.random_state + step}
+                around = NeighbourShrinkage(weight=self.shrinkage, **options)
                 self.neighbourhoods.append(around.fit(placed, groups))
                 placed = around.transform(placed)
             self.harmony.append(HarmonyMap(theta=THETA, random_state=self.random_state).fit(placed, covariates))
