@@ -68,6 +68,12 @@ class ModelSpec:
         return model
 
 
+def network_latent(model: MosaicModel, **kwargs: Any) -> Any:
+    """Return what the network itself says: the aligned block, or the full latent of a model without one."""
+    block = "aligned" if getattr(model.module, "aligners", True) is not None else "full"
+    return model.get_latent_representation(block=block, **kwargs)
+
+
 TERMS = ("nll_a", "nll_b", "nll_c", "data", "kl", "joint", "cross", "agreement", "label")
 SMALL = {"n_latent": 5, "n_hidden": 16}
 OPTIONS = CLUEOptions(n_align=8, align_hidden=16, n_features_per_step=16)

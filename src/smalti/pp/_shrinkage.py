@@ -23,6 +23,8 @@ FULL_SHARE = 20
 STEEPNESS = 2.0
 """How fast a group loses its part as its neighbours are further away than those of the nearest group."""
 CHUNK_ROWS = 1024
+SAME = 1e-3
+"""Largest difference of a coordinate, in units of their spread, by which a cell is still itself."""
 SAMPLE = 3000
 """Cells that reliabilities are computed on."""
 
@@ -181,7 +183,8 @@ def _local_means(x: Floats32, anchors: Floats32, k: int) -> tuple[Floats32, Floa
     distance, index = _nearest(x, anchors, k + 1)
     if distance.shape[1] == 1:
         return anchors[index[:, 0]], distance[:, 0]
-    exact = np.abs(anchors[index[:, 0]] - x).max(axis=1) == 0
-    shift = np.where(exact, 1, 0)[:, None] + np.arange(distance.shape[1] - 1)[None]
+    # the same cell in a batch of another size differs in the last digits
+    own = np.abs(anchors[index[:, 0]] - x).max(axis=1) <= SAME * max(float(anchors.std()), 1e-12)
+    shift = np.where(own, 1, 0)[:, None] + np.arange(distance.shape[1] - 1)[None]
     index, distance = np.take_along_axis(index, shift, axis=1), np.take_along_axis(distance, shift, axis=1)
     return anchors[index].mean(axis=1), distance.mean(axis=1)

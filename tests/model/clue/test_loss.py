@@ -98,7 +98,9 @@ def test_the_contrastive_term_is_the_mean_over_pairs_of_modalities(model):
     for i, j in ((0, 1), (0, 2), (1, 2)):
         both = here[:, i] & here[:, j]
         a, b = (inferred["aligned"][model.modalities[k]] for k in (i, j))
-        losses.append(float(info_nce(a, b, both, both, model.module.log_inverse_temperature)))
+        for network in range(model.options.n_aligners):
+            u, v = a[:, network], b[:, network]
+            losses.append(float(info_nce(u, v, both, both, model.module.log_inverse_temperature)))
     assert float(output.extra_metrics["contrastive"]) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
@@ -110,7 +112,9 @@ def test_modalities_that_share_no_cell_leave_the_contrastive_mean():
     for i, j in ((0, 1), (1, 2)):
         both = here[:, i] & here[:, j]
         a, b = (inferred["aligned"][model.modalities[k]] for k in (i, j))
-        losses.append(float(info_nce(a, b, both, both, model.module.log_inverse_temperature)))
+        for network in range(model.options.n_aligners):
+            u, v = a[:, network], b[:, network]
+            losses.append(float(info_nce(u, v, both, both, model.module.log_inverse_temperature)))
     assert float(output.extra_metrics["contrastive"]) == pytest.approx(np.mean(losses), rel=1e-4)
 
 

@@ -30,29 +30,34 @@ def test_blocks_are_slices_of_the_full_latent(model):
         np.testing.assert_array_equal(model.get_latent_representation(block=name), full[:, 5 * i : 5 * (i + 1)])
 
 
-def test_the_aligned_block_is_the_default_and_of_unit_length(model):
-    aligned = model.get_latent_representation()
-    assert aligned.shape == (84, 8)
-    np.testing.assert_array_equal(aligned, model.get_latent_representation(block="aligned"))
+def test_the_aligned_block_is_of_unit_length_and_as_wide_as_its_axes(model):
+    aligned = model.get_latent_representation(block="aligned")
+    assert aligned.shape == (84, int(model.module.aligners.n_axes))
     np.testing.assert_allclose(np.linalg.norm(aligned, axis=1), 1, rtol=1e-5)
 
 
 def test_the_aligned_latent_of_a_cell_is_the_direction_of_the_mean_over_its_modalities(model):
-    single = np.stack([model.get_latent_representation(modality=name) for name in "abc"])
+    single = np.stack([model.get_latent_representation(modality=name, block="aligned") for name in "abc"])
     mean = np.nanmean(single, axis=0)
     expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
-    np.testing.assert_allclose(model.get_latent_representation(), expected, atol=1e-5)
+    np.testing.assert_allclose(model.get_latent_representation(block="aligned"), expected, atol=1e-5)
 
 
-def test_without_the_contrastive_term_the_full_latent_is_the_default():
+def test_without_the_contrastive_term_the_full_latent_is_the_default_before_training_and_enters_the_joint_one():
+    untrained = build_clue(make_mosaic(), MODALITIES, weights=only(data=1, kl=1))
+    untrained.is_trained_ = True
+    full = untrained.get_latent_representation(block="full")
+    np.testing.assert_array_equal(untrained.get_latent_representation(), full)
     model = fit_clue(make_mosaic(), MODALITIES, weights=only(data=1, kl=1))
-    np.testing.assert_array_equal(model.get_latent_representation(), model.get_latent_representation(block="full"))
+    assert "latent" in model.module.joint.joint.scales
     with pytest.raises(ValueError, match="no aligned block.*block='full'"):
         model.get_latent_representation(block="aligned")
 
 
 def test_unknown_blocks_are_refused(model):
-    with pytest.raises(ValueError, match="`block` to be one of 'aligned', 'full', 'a', 'b', 'c', found 'separate'"):
+    with pytest.raises(
+        ValueError, match="`block` to be one of 'joint', 'aligned', 'full', 'a', 'b', 'c', found 'separate'"
+    ):
         model.get_latent_representation(block="separate")
 
 
@@ -86,7 +91,7 @@ def test_a_paired_cell_without_its_other_modalities_has_the_latent_of_the_one_le
 def test_normalised_latents_have_unit_length():
     model = fit_clue(make_mosaic(), MODALITIES, preset="paper")
     for modality in (None, "a"):
-        z = model.get_latent_representation(modality=modality)
+        z = model.get_latent_representation(modality=modality, block="full")
         norms = np.linalg.norm(z, axis=1)
         np.testing.assert_allclose(norms[~np.isnan(norms)], 1, rtol=1e-5)
 
@@ -105,7 +110,7 @@ def test_set_up_alone_works_on_the_shipped_mosaic_and_tells_what_it_inferred(cap
     model = sm.model.CLUE(mdata, options=options(n_components=10))
     train(model, max_epochs=1, batch_size=256)
     latent = model.get_latent_representation()
-    assert latent.shape == (1600, 8)
+    assert len(latent) == 1600
     assert np.isfinite(latent).all()
     assert "1600 cells, batches: 1, labels: 0, paired: 'rna-adt'" in repr(model)
 

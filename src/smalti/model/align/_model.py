@@ -90,7 +90,6 @@ class UnpairedCCA(UnpairedTraining):
     """
 
     has_gates = False
-    joint_axes = "aligned"
     default_batch_size = 512
 
     def __init__(

@@ -65,8 +65,6 @@ class ReadoutMixin(TrainingMixin):
     """Names of the model's own latents beside ``"joint"``."""
     aligned_block: ClassVar[str] = ALIGNED
     """The model's own block in which modalities are matched; ``"aligned"`` is another name for it."""
-    joint_axes: ClassVar[str | None] = None
-    """Block whose axes enter the joint latent beside those of linear CCA; ``None`` for none."""
     held_out_matching_: HeldOutMatching | None = None
     """Whether matching beats linear CCA on the validation pairs; ``None`` if there are too few."""
 
@@ -131,6 +129,10 @@ class ReadoutMixin(TrainingMixin):
                 parts.append(self._latent(minibatch, chosen, modality).float().cpu().numpy())
         return np.concatenate(parts)
 
+    def _joint_axes(self) -> str | None:
+        """Return the block whose axes enter the joint latent beside those of linear CCA; by default the aligned one."""
+        return self.aligned_block
+
     def _default_block(self) -> str:
         return JOINT if self.module.joint.ready else self.aligned_block
 
@@ -162,8 +164,9 @@ class ReadoutMixin(TrainingMixin):
             return
         here = np.column_stack([rows >= 0 for rows in components.maps.values()]).any(axis=1)
         latent = None
-        if self.joint_axes is not None:
-            latent = self.get_latent_representation(block=self.joint_axes)
+        axes = self._joint_axes()
+        if axes is not None:
+            latent = self.get_latent_representation(block=axes)
         if here.sum() > 2:
             codes = self.adata_manager.codes()["batch"].astype(str)
             self.module.joint.fit(
@@ -220,7 +223,8 @@ class ReadoutMixin(TrainingMixin):
             has = here.cpu().numpy()
             maps[name] = np.where(has, np.cumsum(has) - 1, -1)
         latent = None
-        if self.joint_axes is not None:
-            latent = self._latent(minibatch, self.joint_axes, modality).float().cpu().numpy()
+        axes = self._joint_axes()
+        if axes is not None:
+            latent = self._latent(minibatch, axes, modality).float().cpu().numpy()
         codes = minibatch["batch"].ravel().cpu().numpy().astype(str)
         return module.joint.transform(values, maps, codes, latent=latent, mix=mix)

@@ -201,6 +201,10 @@ class CLUE(TranslationMixin, LabelMixin):
 
     # ------------------------------------------------------------------ latents
 
+    def _joint_axes(self) -> str | None:
+        # networks for matching give all types equal room, which k-means does not forgive (decision 013)
+        return "full" if self.module.aligners is None else None
+
     def _default_block(self) -> str:
         block = super()._default_block()
         return "full" if block == "aligned" and self.module.aligners is None else block

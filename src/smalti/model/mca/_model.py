@@ -102,7 +102,6 @@ class MCA(RetrievalMixin, TranslationMixin):
     module: MCAModule
     blocks = ("root", "observed")
     aligned_block = "root"
-    joint_axes = "root"
     default_batch_size = 128
     default_steps = 1500
 

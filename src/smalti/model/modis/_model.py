@@ -90,7 +90,6 @@ class MODIS(TranslationMixin, NoveltyMixin, ClassTraining):
     module: MODISModule
     blocks = ("shared", "full")
     aligned_block = "shared"
-    joint_axes = "shared"
     default_batch_size = 192
     default_steps = 1000
 
