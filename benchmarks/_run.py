@@ -22,6 +22,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Where the data lie by default: beside the repository."""
 PACKAGES = ("smalti", "torch", "scvi-tools", "scikit-learn", "scipy", "numpy")
 NOISY = ("lightning.pytorch", "scvi", "smalti")
 
@@ -58,7 +60,10 @@ def run(
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds, help=f"default: {seeds or 'by data set'}")
     if data:
         parser.add_argument("--data", nargs="+", default=list(data), metavar="NAME", help=f"default: {' '.join(data)}")
-    parser.add_argument("--data-dir", help="folder of the real data sets; default: what SMALTI_DATA_DIR says")
+    parser.add_argument(
+        "--data-dir",
+        help="folder of the real data sets; default: what SMALTI_DATA_DIR says, or shared/data beside the repository",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", type=Path, help="CSV to which a line per row is added")
     if options is not None:
@@ -66,6 +71,8 @@ def run(
     args = parser.parse_args()
     if args.data_dir:
         os.environ["SMALTI_DATA_DIR"] = args.data_dir
+    elif BESIDE.is_dir():
+        os.environ.setdefault("SMALTI_DATA_DIR", str(BESIDE))
     quiet(args.threads)
     print(f"# python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
     earlier = pd.read_csv(args.out) if args.out and args.out.exists() else pd.DataFrame()
