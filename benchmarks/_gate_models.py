@@ -45,7 +45,7 @@ def fit(mdata, spec, seed: int, quick: bool) -> tuple[CLUE, np.ndarray, float]:
     start = time.process_time()
     model.train(max_epochs=2 if quick else None, early_stopping=False, progress=False)
     seconds = time.process_time() - start
-    return model, model.get_latent_representation(), seconds / len(model.history["train_loss"])
+    return model, model.get_latent_representation(block="aligned"), seconds / len(model.history["train_loss"])
 
 
 def clue_global(seed: int, quick: bool) -> Scores:

@@ -51,7 +51,7 @@ def score(name: str, seed: int, variant: str, args) -> dict:
     with measured() as used:
         model = CLUE(mdata, random_state=seed, **VARIANTS[variant])
         model.train(max_epochs=args.epochs, progress=False)
-    z = model.get_latent_representation(everything if args.paired_only else None)
+    z = model.get_latent_representation(everything if args.paired_only else None, block="aligned")
     if args.dev:
         x, y = (z[rows] for rows in hidden_pairs(everything, *data.modalities))
         scores = {"foscttm_cos": metrics.foscttm(x, y, metric="cosine"), "n_test": len(x)}

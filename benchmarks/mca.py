@@ -91,7 +91,10 @@ def fit(mdata, seed: int, size: dict | None = None, train: dict | None = None, *
 
 def retrieval_scores(model, everything, test) -> dict[str, float]:
     """Scores of test cells: a modality against the fusion of all cells, and modalities against each other."""
-    unimodal, root = model.get_unimodal_embeddings(everything), model.get_latent_representation(everything)
+    unimodal, root = (
+        model.get_unimodal_embeddings(everything),
+        model.get_latent_representation(everything, block="root"),
+    )
     chosen = everything.obs_names.isin(test)
     to_root, ranks, close, across = [], [], [], []
     options = {"metric": "cosine", "direction": "x_to_y"}
@@ -119,7 +122,7 @@ def retrieval_scores(model, everything, test) -> dict[str, float]:
 def probe(model, everything, train, labels_key: str) -> dict[str, float]:
     """Probe of the root channel, fitted on training cells."""
     mask = everything.obs_names.isin(train)
-    found = linear_probe(everything, model.get_latent_representation(everything), labels_key, train=mask)
+    found = linear_probe(everything, model.get_latent_representation(everything, block="root"), labels_key, train=mask)
     return {"probe_bacc": found.balanced_accuracy, "probe_aupr": found.macro_aupr}
 
 

@@ -46,7 +46,7 @@ def score(model: MODIS, train, test) -> dict[str, float]:
             out[f"bacc_{rule}_{name}"] = float(recall.mean())
     probabilities = model.predict_proba(test)
     out["ece"] = metrics.expected_calibration_error(probabilities, truth)
-    z = model.get_latent_representation(test)
+    z = model.get_latent_representation(test, block="shared")
     modality = np.select(list(views.values()), list(views), default="")
     out["knn_modality"] = metrics.modality_decodability(z, modality)
     out["knn_modality_pc"] = metrics.modality_decodability(z, modality, n_components=5)

@@ -12,6 +12,7 @@ from smalti._errors import SmaltiError
 from smalti._validate import shorten
 from smalti.data import UNLABELED, CategoryField, find_patterns, matrix_of, refuse_view, row_maps, shared_cells
 
+from ._confounding import confounded_labels, confounded_presence
 from ._describe_text import as_html, as_text
 from ._description import MosaicFacts
 from ._facts import ModalityDescription, panel_gaps, read_modality, read_presence
@@ -98,6 +99,8 @@ def describe_mosaic(
         if modalities[name].median_total is not None and len(batch_names) > 1 and not complaints:
             x = matrix_of(mdata.mod[name], modalities[name].layer, name)
             notes += panel_gaps(x, batch[_cells_of_rows(mdata, name)], batch_names, name)
+    notes += confounded_presence(here, batch, batch_names)
+    notes += confounded_labels(label, label_names, batch, batch_names)
     lonely = ~here.any(axis=1)
     if lonely.any():
         problems.append(

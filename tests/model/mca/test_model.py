@@ -19,6 +19,10 @@ ROWS = ("unimodal_fusion", "unimodal_unimodal", "channel_root", "unimodal_channe
 COUNTS = {"a": "nb", "b": "poisson", "c": "gaussian"}
 
 
+def root_latent(model):
+    return model.get_latent_representation(block="root")
+
+
 @pytest.fixture(scope="module")
 def model():
     return fit_mca(make_mosaic(), COUNTS, weights=MCAWeights(reconstruction=0.1))
@@ -42,13 +46,13 @@ def test_the_embedding_of_a_modality_is_the_same_whatever_else_was_measured(mode
 
 
 def test_embeddings_have_unit_length(model):
-    for z in (model.get_latent_representation(), *model.get_unimodal_embeddings().values()):
+    for z in (root_latent(model), *model.get_unimodal_embeddings().values()):
         norms = np.linalg.norm(z, axis=1)
         np.testing.assert_allclose(norms[~np.isnan(norms)], 1, rtol=1e-5)
 
 
 def test_a_channel_is_a_latent_and_cells_without_its_modalities_get_nan(model):
-    here, root = presence(model.adata), model.get_latent_representation()
+    here, root = presence(model.adata), root_latent(model)
     np.testing.assert_array_equal(model.get_latent_representation(block=("c", "a", "b")), root)
     pair = model.get_latent_representation(block=["b", "a"])
     np.testing.assert_array_equal(np.isnan(pair).any(1), ~here[:, :2].any(1))
@@ -70,7 +74,7 @@ def test_the_observed_channel_is_that_of_exactly_what_a_cell_has(model):
 
 def test_the_observed_channel_falls_back_on_the_root_where_there_is_no_such_channel():
     model = fit_mca(make_mosaic(), COUNTS, variant="mma", train={"max_epochs": 1})
-    here, root = presence(model.adata), model.get_latent_representation()
+    here, root = presence(model.adata), root_latent(model)
     found, several = model.get_latent_representation(block="observed"), here.sum(1) > 1
     np.testing.assert_allclose(found[several], root[several], atol=1e-5)
     for column, name in enumerate("abc"):
@@ -95,7 +99,7 @@ def test_unknown_channels_are_refused(model):
 
 def test_retrieval_finds_the_cells_of_largest_cosine(model):
     mdata, here = model.adata, presence(model.adata)
-    queries, gallery = model.get_unimodal_embeddings()["a"][here[:, 0]], model.get_latent_representation()
+    queries, gallery = model.get_unimodal_embeddings()["a"][here[:, 0]], root_latent(model)
     cosine = queries @ gallery.T
     found = model.retrieve("a", 5)
     assert list(found.query_names) == list(mdata.obs_names[here[:, 0]])
@@ -179,13 +183,13 @@ def test_features_that_a_panel_did_not_measure_do_not_matter():
         unseen = ~mask
         assert not unseen[~second[here.numpy()]].any()
         assert (unseen[second[here.numpy()]].sum(1) == tokens).all()
-    before = model.get_latent_representation()
+    before = root_latent(model)
     for name in ("a", "b"):
         x = mdata[name].X.toarray()
         rows = (mdata.obs["batch"].reindex(mdata[name].obs_names) == "batch_1").to_numpy()
         x[np.ix_(rows, np.arange(mdata[name].n_vars) < mdata[name].n_vars // 2)] += 50
         mdata[name].X = x
-    np.testing.assert_allclose(model.get_latent_representation(), before, atol=1e-5)
+    np.testing.assert_allclose(root_latent(model), before, atol=1e-5)
 
 
 def test_tokens_that_cannot_fit_are_refused_before_training_with_size_and_remedy(monkeypatch):
@@ -249,7 +253,7 @@ def half_precision_gap(accelerator: str) -> float:
         model.train(max_epochs=2, batch_size=64, progress=False, **plan)
         assert all(p.dtype == torch.float32 for p in model.module.parameters())
         losses.append(np.concatenate([model.history[f"{row}_train"].to_numpy() for row in ROWS]))
-        assert np.isfinite(model.get_latent_representation()).all()
+        assert np.isfinite(root_latent(model)).all()
     return float(np.abs(losses[0] - losses[1]).max() / losses[0].max())
 
 

@@ -13,6 +13,10 @@ from smalti.model import MODIS, MODISWeights
 from smalti.train import MosaicSplitter
 
 
+def shared_latent(model):
+    return model.get_latent_representation(block="shared")
+
+
 @pytest.fixture(scope="module")
 def model():
     return fit_modis(make_mosaic(n_obs=150, unlabeled=0.3))
@@ -27,7 +31,7 @@ def test_no_some_and_all_labels_go_one_way(share):
     setup = {"labels_key": None} if share == 1 else {}
     model = fit_modis(mdata, setup=setup, training={"max_epochs": 1})
     assert model.sizes_.n_labels == (0 if share == 1 else 3)
-    assert np.isfinite(model.get_latent_representation()).all()
+    assert np.isfinite(shared_latent(model)).all()
     assert np.isfinite(model.history["monitor_validation"].to_numpy(float)).all()
     if share < 1:
         assert set(model.predict()) <= {"label_0", "label_1", "label_2"}
@@ -41,7 +45,7 @@ def test_without_labels_and_without_a_game_there_is_still_something_to_train():
     mdata = make_mosaic(n_obs=90, labels=False)
     model = fit_modis(mdata, adversary="none", training={"max_epochs": 1})
     assert "adversarial_train" not in model.history
-    assert np.isfinite(model.get_latent_representation()).all()
+    assert np.isfinite(shared_latent(model)).all()
 
 
 def test_without_labels_clusters_are_named_and_every_sample_gets_one():
@@ -73,15 +77,15 @@ def test_a_modality_with_one_sample_trains(labels):
 
 def test_latents_average_the_means_of_what_was_measured(model):
     here = presence(model.adata)
-    alone = np.stack([model.get_latent_representation(modality=name) for name in "abc"])
-    np.testing.assert_allclose(model.get_latent_representation(), np.nanmean(alone, axis=0), atol=1e-5)
+    alone = np.stack([model.get_latent_representation(modality=name, block="shared") for name in "abc"])
+    np.testing.assert_allclose(shared_latent(model), np.nanmean(alone, axis=0), atol=1e-5)
     assert (np.isnan(alone).any(2).T == ~here).all()
 
 
 def test_the_full_latent_has_the_private_ones_beside_the_shared_one(model):
     here, full = presence(model.adata), model.get_latent_representation(block="full")
     assert full.shape == (150, 4 + 3 * 3)
-    np.testing.assert_allclose(full[:, :4], model.get_latent_representation(), atol=1e-6)
+    np.testing.assert_allclose(full[:, :4], shared_latent(model), atol=1e-6)
     for i, name in enumerate("abc"):
         own = full[:, 4 + 3 * i : 7 + 3 * i]
         assert (own[~here[:, i]] == 0).all()
@@ -278,4 +282,4 @@ def test_presets_and_ratios_by_name_survive_storage(tmp_path):
     model.save(tmp_path / "model")
     loaded = MODIS.load(tmp_path / "model", mdata)
     assert (loaded.preset, loaded.options.ratios, loaded.weights.label) == ("paper-tcga", ratios, 2.0)
-    np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-6)
+    np.testing.assert_allclose(shared_latent(loaded), shared_latent(model), atol=1e-6)

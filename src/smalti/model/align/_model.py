@@ -85,7 +85,7 @@ class UnpairedCCA(UnpairedTraining):
     >>> smalti.model.UnpairedCCA.setup_mudata(mdata)
     >>> model = smalti.model.UnpairedCCA(mdata)
     >>> model.train(progress=False)
-    >>> model.get_latent_representation().shape
+    >>> model.get_latent_representation(block="aligned").shape
     (200, 20)
     """
 
@@ -190,7 +190,7 @@ class UnpairedCCA(UnpairedTraining):
             both: list[NDArray[Any]] = list(self.matching_space(source, target))
         else:
             both = [
-                self.get_latent_representation(data, modality=name, indices=at)
+                self.get_latent_representation(data, modality=name, indices=at, block="aligned")
                 for name, at in zip((source, target), here, strict=True)
             ]
         plan = transport_plan(*both, n_landmarks=self.options.n_landmarks, random_state=self.random_state)

@@ -243,7 +243,9 @@ class UnpairedTraining(MosaicModel):
         for name in (source, target):
             self.check_modality(name)  # rows of views are cells in the order of the mosaic
             at = np.flatnonzero(maps[name] >= 0)
-            latents[name] = self.get_latent_representation(modality=name, indices=at).astype(np.float64)
+            latents[name] = self.get_latent_representation(modality=name, indices=at, block="aligned").astype(
+                np.float64
+            )
         return matching_space(self._aligned[0], (source, target), latents)
 
     def _with_evidence(self, plan: TransportPlan, a: str, b: str) -> TransportPlan:

@@ -95,7 +95,7 @@ class MCA(RetrievalMixin, TranslationMixin):
     >>> smalti.model.MCA.setup_mudata(mdata, batch_key="batch")
     >>> model = smalti.model.MCA(mdata)
     >>> model.train(max_epochs=2, progress=False)
-    >>> model.get_latent_representation().shape
+    >>> model.get_latent_representation(block="aligned").shape
     (1600, 128)
     """
 
