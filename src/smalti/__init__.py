@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import data, datasets, metrics, model, pl, pp, select, simulate, tl
+    from . import data, datasets, metrics, model, pl, planning, pp, select, simulate, tl
 
 __version__ = version("smalti")
 
-__all__ = ["__version__", "data", "datasets", "metrics", "model", "pl", "pp", "select", "simulate", "tl"]
+__all__ = ["__version__", "data", "datasets", "metrics", "model", "pl", "planning", "pp", "select", "simulate", "tl"]
 
 
 def __getattr__(name: str) -> Any:
