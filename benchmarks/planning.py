@@ -12,12 +12,20 @@ import time
 import warnings
 from pathlib import Path
 
+import _planning_links
 import _planning_phase
+import _planning_pilot
 
 ROWS = {
     "phase": _planning_phase.phase,
     "gates": _planning_phase.gates,
     "methods": _planning_phase.methods,
+    "hide": _planning_pilot.hide,
+    "far": _planning_pilot.far,
+    "halve": _planning_pilot.halve,
+    "shuffled": _planning_pilot.shuffled,
+    "links": _planning_links.links,
+    "published": _planning_links.published,
 }
 
 
