@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-EXPONENTS = np.geomspace(0.2, 2.0, 25)
+EXPONENTS = np.geomspace(0.2, 2.0, 60)
 """Values of b, equally likely on a log scale: 1/2 is that of errors that average out, 1 that of squared errors."""
-SHARES = np.linspace(0.0, 1.0, 41)
+SHARES = np.linspace(0.0, 1.0, 121)
 """Values of h for scores that fall: the share of the last score that more data can still take away."""
-GAINS = np.concatenate([np.linspace(0.0, 1.0, 31), np.linspace(1.1, 3.0, 20)])
+GAINS = np.concatenate([np.linspace(0.0, 1.0, 81), np.linspace(1.05, 3.0, 40)])
 """The same for scores that rise: what more data can add, in units of the last score."""
 DISCREPANCY = 0.08
 """Standard deviation, per doubling of n beyond the data, of the log of a score about the power law."""

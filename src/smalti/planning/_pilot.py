@@ -10,13 +10,15 @@ import scipy.sparse as sp
 
 from smalti.data import looks_like_counts, row_maps
 
-from ._estimators import Pair, correlation, deflate, truncated_cca
+from ._estimators import deflate, truncated_cca
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from ._estimators import Pair
 
     Floats = NDArray[np.float64]
 
@@ -121,16 +123,12 @@ def components(pilot: PilotValues, *, n_max: int = 10, seed: int = 0) -> pd.Data
             scores.append((x[fold] @ pair.x, y[fold] @ pair.y))
             sizes.append(effective(pair))
         rho = _mean_correlation(scores)
-        null = [_mean_correlation([(u, rng.permutation(v)) for u, v in scores]) for _ in range(N_SHUFFLES)]
-        p_value = (1 + sum(r >= rho for r in null)) / (1 + N_SHUFFLES)
+        null = np.mean([_shuffled(u, v, rng) for u, v in scores], axis=0)
+        p_value = (1 + int((null >= rho).sum())) / (1 + N_SHUFFLES)
         if p_value > LEVEL:
             break
-        boot = []
-        for _ in range(N_BOOT):
-            picks = [rng.integers(len(u), size=len(u)) for u, _ in scores]
-            boot.append(_mean_correlation([(u[i], v[i]) for (u, v), i in zip(scores, picks, strict=True)]))
         whole = truncated_cca(x, y, seed=seed)
-        low, high = np.quantile(boot, [0.05, 0.95])
+        low, high = np.quantile(np.mean([_resampled(u, v, rng) for u, v in scores], axis=0), [0.05, 0.95])
         row = {"correlation": rho, "low": float(low), "high": float(high), "k": effective(whole)}
         row |= {"k_low": min(sizes), "k_high": max(sizes), "log_p": log_p, "p_value": p_value}
         row |= _reliability(pilot, whole, rng) if not rows else {}
@@ -171,7 +169,25 @@ def effective(pair: Pair) -> float:
 
 
 def _mean_correlation(scores: Sequence[tuple[Floats, Floats]]) -> float:
-    return float(np.mean([correlation(u[:, None], v[:, None], Pair(np.ones(1), np.ones(1))) for u, v in scores]))
+    return float(np.mean([_rows_correlation(u[None], v[None])[0] for u, v in scores]))
+
+
+def _shuffled(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
+    """Return correlations of scores with their pairing shuffled, ``(500,)``."""
+    return _rows_correlation(u[None], rng.permuted(np.tile(v, (N_SHUFFLES, 1)), axis=1))
+
+
+def _resampled(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
+    """Return correlations of scores of cells drawn with replacement, ``(200,)``."""
+    at = rng.integers(len(u), size=(N_BOOT, len(u)))
+    return _rows_correlation(u[at], v[at])
+
+
+def _rows_correlation(u: Floats, v: Floats) -> Floats:
+    """Return the correlation of each row, 0 where one is constant."""
+    u, v = (z - z.mean(axis=1, keepdims=True) for z in (u, v))
+    size = np.linalg.norm(u, axis=1) * np.linalg.norm(v, axis=1)
+    return np.asarray((u * v).sum(axis=1) / np.maximum(size, 1e-12))
 
 
 def _reliability(pilot: PilotValues, pair: Pair, rng: np.random.Generator) -> dict[str, float]:

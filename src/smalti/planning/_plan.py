@@ -69,15 +69,19 @@ class SamplePlan:
                 f"Cannot extrapolate: the score ({last}) does not improve with more {self.unit} within the pilot; "
                 f"{have}."
             )
-        low, high = (_count(v) for v in self.interval)
         if self.status == "far":
             return (
                 f"Cannot extrapolate: {self.goal_words} needs more than {_count(8 * self.n_now)} {self.unit} or cannot "
                 f"be reached; {have}."
             )
-        if self.status == "reached":
-            return f"About {_count(self.n_required)} {self.unit} (90 % interval {low}-{high}) are enough for {self.goal_words}; {have}."
-        return f"About {_count(self.n_required)} {self.unit} (90 % interval {low}-{high}) for {self.goal_words}; {have}."
+        enough = " are enough" if self.status == "reached" else ""
+        return f"About {_count(self.n_required)} {self.unit} ({self._range()}){enough} for {self.goal_words}; {have}."
+
+    def _range(self) -> str:
+        low, high = self.interval
+        if np.isfinite(high):
+            return f"90 % interval {_count(low)}-{_count(high)}"
+        return f"90 % interval from {_count(low)} to more than {_count(8 * self.n_now)}"
 
     def __repr__(self) -> str:
         lines = [self.sentence]
@@ -97,8 +101,6 @@ class SamplePlan:
 
 def _count(n: float) -> str:
     """Return a number of cells as one would say it: two digits, thousands with commas."""
-    if not np.isfinite(n):
-        return "no limit found"
     if n < 100:
         return f"{round(n)}"
     digits = 10 ** (len(str(int(n))) - 2)

@@ -192,13 +192,15 @@ def _status(
     last = used.iloc[-1]
     gain = (half["score"] - last["score"]) * (1 if lower_is_better else -1)
     noise = np.hypot(half["score"] * half["error"], last["score"] * last["error"])
-    if goal is not None and n_required <= n_now and (last["score"] <= goal if lower_is_better else last["score"] >= goal):
+    if goal is None:
+        there = n_required <= curve.n_max
+    else:
+        there = bool(last["score"] <= goal if lower_is_better else last["score"] >= goal)
+    if there:
         return "reached"
-    if not curve.improves or (gain < 2 * noise and n_required > n_now):
+    if not curve.improves or gain < 2 * noise:
         return "flat"
-    if not np.isfinite(n_required) or n_required > 8 * n_now:
-        return "far"
-    return "reached" if n_required <= n_now else "ok"
+    return "ok" if np.isfinite(n_required) and n_required <= 8 * n_now else "far"
 
 
 def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:
