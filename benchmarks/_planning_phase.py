@@ -13,7 +13,7 @@ GATE_RATIOS = (3.0, 4.0, 5.0, 6.5, 9.0)
 
 def phase(out, args) -> None:
     """The truncated estimator that knows k, over the whole grid; ``--replicates`` data sets per point."""
-    grid = {"n_active": (2, 4, 8, 16), "correlations": (0.9, 0.7, 0.5), "path": out / "phase.csv"}
+    grid = {"n_active": (2, 4, 8, 16), "correlations": tuple(args.correlations), "path": out / "phase.csv"}
     sizes = tuple(args.features or (100, 300))
     diagram = sm.planning.phase_diagram(n_features=sizes, n_replicates=args.replicates, n_jobs=args.jobs, **grid)
     report(diagram, out, "phase_" + "_".join(map(str, sizes)))

@@ -12,6 +12,8 @@ import time
 import warnings
 from pathlib import Path
 
+import _planning_batch
+import _planning_calibrate
 import _planning_links
 import _planning_phase
 import _planning_pilot
@@ -26,6 +28,12 @@ ROWS = {
     "shuffled": _planning_pilot.shuffled,
     "links": _planning_links.links,
     "published": _planning_links.published,
+    "bias": _planning_batch.bias,
+    "batches": _planning_batch.batches,
+    "gradients": _planning_batch.gradients,
+    "auto": _planning_batch.auto,
+    "calibrate": _planning_calibrate.calibrate,
+    "gemmr": _planning_calibrate.gemmr,
 }
 
 
@@ -35,6 +43,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("planning_results"))
     parser.add_argument("--replicates", type=int, default=50, help="data sets, splits or seeds per setting")
     parser.add_argument("--features", type=int, nargs="+", help="values of p of the row `phase`")
+    parser.add_argument("--correlations", type=float, nargs="+", default=(0.9, 0.7, 0.5), help="of the row `phase`")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of the rows on batches")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     unknown = sorted(set(args.rows) - set(ROWS))
