@@ -79,7 +79,7 @@ def gradients(out, args) -> None:
             encoders = train_correlation(*train, n_outputs=D, n_steps=steps, seed=seed).encoders
             weights = [f[0].weight for f in encoders]
 
-            def gradient(cells, encoders=encoders, weights=weights):
+            def gradient(cells, encoders=encoders, weights=weights, inputs=inputs):
                 loss = CorrelationLoss()(*(f(z[cells]) for f, z in zip(encoders, inputs, strict=True)))
                 return torch.cat([g.ravel() for g in torch.autograd.grad(loss, weights)])
 
@@ -132,4 +132,10 @@ def auto(out, args) -> None:
         table.to_csv(out / "auto.csv", index=False)
         wide = table[table["data"] == name].pivot_table(index="seed", columns="batch", values=["test", "seconds"])
         ratio = wide["test"]["rule"] / wide["test"]["full"], wide["test"]["running"] / wide["test"]["full"]
-        print(name, wide.mean().round(3).to_dict(), "share kept", [f"{r.mean():.3f} ({r.min():.3f})" for r in ratio], flush=True)
+        print(
+            name,
+            wide.mean().round(3).to_dict(),
+            "share kept",
+            [f"{r.mean():.3f} ({r.min():.3f})" for r in ratio],
+            flush=True,
+        )

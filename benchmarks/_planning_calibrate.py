@@ -43,7 +43,9 @@ def calibrate(out, args) -> None:
     grouped = table.groupby(["p", "k", "rho", "factor"])
     columns = {"answered": "mean", "n90": "first", "predicted": "median", "rho_hat": "mean", "k_hat": "median"}
     summary = grouped.agg(columns)
-    summary["inside"] = table.dropna(subset=["low"]).astype({"inside": float}).groupby(["p", "k", "rho", "factor"])["inside"].mean()
+    summary["inside"] = (
+        table.dropna(subset=["low"]).astype({"inside": float}).groupby(["p", "k", "rho", "factor"])["inside"].mean()
+    )
     print(summary.round(3).to_string(), flush=True)
 
 
@@ -63,7 +65,7 @@ def gemmr(out, args) -> None:
                 path=out / "gemmr_runs.csv",
             )
             means = diagram.runs().groupby("method")[["error_x", "failed", "held_out"]].mean()
-            row = {"p": p, "rho": rho, "gemmr": n, "ours_n90": 2 * 5.1 * 4 * np.log(p) / rho**2}
+            row = {"p": p, "rho": rho, "gemmr": n, "ours_n90": 7.5 * 4 * np.log(p) / rho**2}
             for method, values in means.iterrows():
                 row |= {f"{method}_{key}": value for key, value in values.items()}
             rows.append(row)

@@ -1,7 +1,7 @@
 """Measure what the planner says: constants, intervals, batch sizes. Writes one CSV file per row into ``--out``.
 
-Run from the root of the repository as ``python benchmarks/planning.py phase --out DIR``; without a row, all are run. Rows on
-simulated data need no files, the others look for data in ``SMALTI_DATA_DIR``. Runs of phase diagrams are resumed.
+Run from the root of the repository as ``python benchmarks/planning.py phase --out DIR``; without a row, all are run.
+Rows on simulated data need no files, the others look for data in ``SMALTI_DATA_DIR``. Phase diagrams are resumed.
 """
 
 from __future__ import annotations

@@ -18,7 +18,18 @@ PACKAGE = ROOT / "src" / "smalti"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Low numbers know nothing of high ones. Private modules at the top (`_errors`, `_validate`, ...) have rank 0.
-RANKS = {"nn": 1, "losses": 2, "model": 4, "tl": 5, "planning": 5, "pl": 5, "report": 6, "__init__": 7, "cli": 8, "__main__": 9}
+RANKS = {
+    "nn": 1,
+    "losses": 2,
+    "model": 4,
+    "tl": 5,
+    "planning": 5,
+    "pl": 5,
+    "report": 6,
+    "__init__": 7,
+    "cli": 8,
+    "__main__": 9,
+}
 RANKS |= dict.fromkeys(("data", "pp", "metrics", "simulate", "datasets", "train", "select", "align"), 3)
 RANKS["settings"] = 0
 

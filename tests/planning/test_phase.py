@@ -13,7 +13,13 @@ from smalti.planning._phase import squared_error
 SMALL = {"n_features": [40], "n_active": [2], "correlations": [0.9], "ratios": [2.0, 6.0, 30.0], "n_replicates": 4}
 
 
-def planted(power=1.0, seed=0, replicates=40):
+@pytest.fixture(autouse=True)
+def _few_test_cells(monkeypatch):
+    monkeypatch.setattr("smalti.planning._phase.N_TEST", 200)
+    monkeypatch.setattr("smalti.planning._phase.GATE_STEPS", 100)
+
+
+def planted(power=1.0, seed=0, replicates=25):
     """A table whose failures follow n50 = 5 k^power log(p) / rho^2."""
     rng, rows = np.random.default_rng(seed), []
     for p in (100, 400):
@@ -63,7 +69,7 @@ def test_the_order_and_number_of_jobs_do_not_change_a_point():
 
 def test_all_estimators_run_and_deep_ones_are_judged_by_new_cells():
     methods = ("cca", "soft", "truncated", "truncated_unknown", "gated", "deep")
-    grid = {**SMALL, "ratios": [30.0], "n_replicates": 1}
+    grid = {**SMALL, "ratios": [20.0], "n_replicates": 1}
     runs = phase_diagram(methods=methods, **grid).runs().set_index("method")
     assert set(runs.index) == set(methods)
     assert np.isnan(runs.loc["deep", "error_x"])
@@ -86,7 +92,7 @@ def test_ray_is_asked_for_by_name_if_it_is_missing(monkeypatch):
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_the_law_that_was_planted_collapses_the_curves(power):
-    table = planted(power).collapse(n_boot=20)
+    table = planted(power).collapse(n_boot=10)
     best = table.loc[table["cv"].idxmin()]
     assert best["variable"] == {1.0: "k log p", 2.0: "k^2 log p"}[power]
     assert best["constant"] == pytest.approx(5, rel=0.1)
@@ -94,7 +100,7 @@ def test_the_law_that_was_planted_collapses_the_curves(power):
 
 
 def test_exponents_are_those_that_were_planted():
-    fit = planted(1.0).exponents(n_boot=30).set_index("term")
+    fit = planted(1.0).exponents(n_boot=20).set_index("term")
     for term, value in {"k": 1.0, "log p": 1.0, "rho": -2.0}.items():
         assert fit.loc[term, "low"] - 0.1 < value < fit.loc[term, "high"] + 0.1
 

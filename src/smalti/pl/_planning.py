@@ -46,11 +46,11 @@ def phase_diagram(
     diagram
         From :func:`smalti.planning.phase_diagram`.
     x
-        Unit of the sample size: ``"k log p"``, ``"k^1.5 log p"`` or ``"k^2 log p"``, each over the squared correlation, or
-        ``"n"`` for cells.
+        Unit of the sample size: ``"k log p"``, ``"k^1.5 log p"`` or ``"k^2 log p"``, each over the squared correlation,
+        or ``"n"`` for cells.
     hue
-        What colours tell apart: ``"n_active"``, ``"n_features"``, ``"correlation"`` or ``"method"``. A line is drawn for
-        every combination of all four.
+        What colours tell apart: ``"n_active"``, ``"n_features"``, ``"correlation"`` or ``"method"``. A line is drawn
+        for every combination of all four.
     method
         Draw this estimator alone.
     palette
@@ -159,9 +159,14 @@ def sample_size(plan: SamplePlan, *, n_max: float | None = None, ax: Axes | None
         ax.scatter(part["n"], part["score"], s=22, facecolor=face, edgecolor="#0072B2", zorder=4)
     ax.axvline(plan.n_now, color=QUIET, linewidth=0.9, linestyle=":", zorder=1)
     ax.annotate(
-        "you have", (plan.n_now, 1), (3, -9), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8,
+        "you have",
+        (plan.n_now, 1),
+        (3, -9),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        fontsize=8,
         color=QUIET,
-    )  # fmt: skip
+    )
     if np.isfinite(plan.goal):
         ax.axhline(plan.goal, color="#D55E00", linewidth=1.0, zorder=2)
         if plan.can_extrapolate:

@@ -48,8 +48,8 @@ class BatchPlan:
         best = means["score"].min() if INFO[self.target].lower_is_better else means["score"].max()
         row = means.loc[self.recommended]
         return (
-            f"Batches of {self.recommended} cells: {INFO[self.target].words} of {row['score']:.3g} in {row['seconds']:.0f} s; "
-            f"the best of {len(means)} sizes is {best:.3g}."
+            f"Batches of {self.recommended} cells: {INFO[self.target].words} of {row['score']:.3g} in "
+            f"{row['seconds']:.0f} s; the best of {len(means)} sizes is {best:.3g}."
         )
 
     def __repr__(self) -> str:
@@ -81,8 +81,8 @@ def batch_size(
 ) -> BatchPlan:
     """Train a model with several batch sizes and compare what held-out pairs say, and the time.
 
-    A fifth of the paired cells is held out of training altogether. Sizes are compared after equally many steps, which is
-    fair to small batches, or equally many epochs, which is what a budget of time looks like.
+    A fifth of the paired cells is held out of training altogether. Sizes are compared after equally many steps, which
+    is fair to small batches, or equally many epochs, which is what a budget of time looks like.
 
     Parameters
     ----------
@@ -134,8 +134,8 @@ def batch_size(
             start = time.perf_counter()
             model.train(max_epochs=epochs, **({"batch_size": size, "progress": False} | dict(train or {})))
             seconds = time.perf_counter() - start
-            z = [model.get_latent_representation(cells, modality=name) for name in names]
-            score = score_pair(*z, target, batch=_column(cells, batch_key), labels=_column(cells, labels_key))
+            x, y = (model.get_latent_representation(cells, modality=name) for name in names)
+            score = score_pair(x, y, target=target, batch=_column(cells, batch_key), labels=_column(cells, labels_key))
             losses = _losses(model)
             steps = len(losses) * max(1, n_train // size)
             rows.append({"batch_size": size, "seed": seed, "score": score.value, "seconds": seconds, "steps": steps})

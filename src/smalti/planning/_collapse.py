@@ -1,4 +1,4 @@
-"""From failures to laws: where half of the runs fail, which variable brings all curves together, and with what constant."""
+"""From failures to laws: where half of the runs fail, and in which variable all curves fall together."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class PhaseDiagram:
     def failure(self) -> pd.DataFrame:
         """Return the share of failures at each point: one row per method, p, k, rho and n."""
         grouped = self.runs().groupby([*CELL, "n_obs"], as_index=False)
-        out = grouped.agg(failure=("failed", "mean"), runs=("failed", "size"), f1=("f1", "mean"), unit=("unit", "first"))
+        out = grouped.agg(
+            failure=("failed", "mean"), runs=("failed", "size"), f1=("f1", "mean"), unit=("unit", "first")
+        )
         return out.assign(ratio=out["n_obs"] / out["unit"])
 
     def transitions(self) -> pd.DataFrame:
@@ -65,7 +67,7 @@ class PhaseDiagram:
         return pd.DataFrame(rows)
 
     def collapse(self, *, n_boot: int = 200, random_state: int = 0) -> pd.DataFrame:
-        """Return the constant ``c`` of ``n50 = c * variable / rho^2`` for each law, and how well it brings curves together.
+        """Return the constant ``c`` of ``n50 = c * variable / rho^2`` for each law, and how well it fits.
 
         Parameters
         ----------
@@ -110,12 +112,16 @@ class PhaseDiagram:
 
     def __repr__(self) -> str:
         runs = self.runs()
-        lines = [f"PhaseDiagram of {len(runs)} runs, {100 * runs['failed'].mean():.0f} % failed (error > {self.delta:g})"]
+        lines = [
+            f"PhaseDiagram of {len(runs)} runs, {100 * runs['failed'].mean():.0f} % failed (error > {self.delta:g})"
+        ]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for _, row in self.collapse(n_boot=0).query("variable == 'k log p'").iterrows():
                 if np.isfinite(row["constant"]):
-                    lines.append(f"  {row['method']}: n50 = {row['constant']:.1f} k log(p) / rho^2, variation {row['cv']:.2f}")
+                    lines.append(
+                        f"  {row['method']}: n50 = {row['constant']:.1f} k log(p) / rho^2, variation {row['cv']:.2f}"
+                    )
         return "\n".join(lines)
 
     def _bootstrap(self, n_boot: int, seed: int) -> list[tuple[str, pd.DataFrame, list[Floats]]]:

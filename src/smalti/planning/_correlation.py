@@ -173,9 +173,13 @@ def total_correlation(train: tuple[Floats, Floats], test: tuple[Floats, Floats],
     return float((np.einsum("ij,ij->j", a, b) / np.maximum(sizes, 1e-12)).sum())
 
 
-def deep_pair(x: Floats, y: Floats, *, n_hidden: Sequence[int] = (128, 64), n_steps: int = 400, seed: int = 0) -> Trained:
+def deep_pair(
+    x: Floats, y: Floats, *, n_hidden: Sequence[int] = (128, 64), n_steps: int = 400, seed: int = 0
+) -> Trained:
     """Return deep CCA with one output, weights decayed, as the phase diagram compares it."""
-    return train_correlation(x, y, n_outputs=1, n_hidden=n_hidden, n_steps=n_steps, lr=1e-3, weight_decay=0.1, seed=seed)
+    return train_correlation(
+        x, y, n_outputs=1, n_hidden=n_hidden, n_steps=n_steps, lr=1e-3, weight_decay=0.1, seed=seed
+    )
 
 
 def _axes(u: Floats, v: Floats, ridge: float) -> Pair:
@@ -183,7 +187,9 @@ def _axes(u: Floats, v: Floats, ridge: float) -> Pair:
     whiten = []
     for z in (u, v):
         covariance = z.T @ z / n
-        values, vectors = np.linalg.eigh(covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+        values, vectors = np.linalg.eigh(
+            covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        )
         whiten.append(vectors / np.sqrt(np.maximum(values, 1e-12)))
     left, _, right = np.linalg.svd(whiten[0].T @ (u.T @ v / n) @ whiten[1])
     d = min(len(left), len(right))

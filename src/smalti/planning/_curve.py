@@ -22,9 +22,10 @@ SHARES = np.linspace(0.0, 1.0, 121)
 GAINS = np.concatenate([np.linspace(0.0, 1.0, 81), np.linspace(1.05, 3.0, 40)])
 """The same for scores that rise: what more data can add, in units of the last score."""
 DISCREPANCY = 0.08
-"""Standard deviation, per doubling of n beyond the data, of the log of a score about the power law."""
+"""Standard deviation of the log of a score about the power law at twice the largest n; it grows like a random walk,
+with the root of the number of doublings."""
 UNREPLICATED = 0.07
-"""Relative error of a single run: the spread of a published curve that does not depend on n (FOSCTTM .030 .029 .031 .034)."""
+"""Relative error of a single run: the spread of a published curve that does not depend on n (.030 .029 .031 .034)."""
 N_SAMPLES = 4000
 FLAT = 0.05
 """Probability of a slope at least as steep, if there is none, above which a curve is said not to improve."""
@@ -65,7 +66,7 @@ class CurveFit:
         sign = -1.0 if self.lower_is_better else 1.0
         score = self.level[:, None] * (1 + sign * self.share[:, None] * (1 - t))
         doublings = np.maximum(np.log2(n / self.n_max), 0.0)
-        return score * np.exp(self.discrepancy * self.off[:, None] * doublings)
+        return score * np.exp(self.discrepancy * self.off[:, None] * np.sqrt(doublings))
 
     def predict(self, n: ArrayLike, *, coverage: float = 0.9) -> Floats:
         """Return the median score at each n and the ends of its interval, ``(3, len(n))``: low, median, high."""
@@ -104,8 +105,8 @@ def fit_curve(
 ) -> CurveFit:
     r"""Fit a power law with a floor (or ceiling) to scores at several sample sizes.
 
-    :math:`s(n) = s_\infty + a n^{-b}` is written by the score :math:`m` at the largest size and the share :math:`h` of it
-    that more data can still change; all three are uncertain, and instead of the best ones a sample of those that the
+    :math:`s(n) = s_\infty + a n^{-b}` is written by the score :math:`m` at the largest size and the share :math:`h` of
+    it that more data can still change; all three are uncertain, and instead of the best ones a sample of those that the
     scores allow is kept. Before data, :math:`b` lies between 0.2 and 2 and :math:`h` is anything: with a few points,
     curves that go on falling and curves that end here are both in the sample. Beyond the largest size scores may leave
     any power law, which widens the interval with every doubling.
@@ -121,8 +122,8 @@ def fit_curve(
     level_error
         Relative error that all scores have in common.
     discrepancy
-        Standard deviation of the log of the score about the power law per doubling beyond the largest size. The default
-        is measured: ``docs/methods/planning.md``.
+        Standard deviation of the log of the score about the power law at twice the largest size; beyond, variances of
+        doublings add. The default was chosen on pilots of real data: ``docs/methods/planning.md``.
     random_state
         Seed of the sample.
 
@@ -137,13 +138,18 @@ def fit_curve(
     """
     n, score = (np.asarray(v, dtype=np.float64) for v in (n, score))
     if n.ndim != 1 or n.shape != score.shape or len(np.unique(n)) < 2:
-        raise ValueError(f"Expected scores at two or more sample sizes, found {n.shape} sizes and {score.shape} scores.")
+        raise ValueError(
+            f"Expected scores at two or more sample sizes, found {n.shape} sizes and {score.shape} scores."
+        )
     if not (score > 0).all() or not np.isfinite(score).all():
         raise ValueError(f"Expected positive scores, found {score.tolist()}. Leave out sizes without a score.")
     check_positive(float(np.min(error)), "error")
     order = np.argsort(n)
     n, score = n[order], score[order]
-    sd = np.broadcast_to(np.asarray(error, dtype=np.float64), score.shape)[order if np.ndim(error) else slice(None)] * score
+    sd = (
+        np.broadcast_to(np.asarray(error, dtype=np.float64), score.shape)[order if np.ndim(error) else slice(None)]
+        * score
+    )
     shares = SHARES if lower_is_better else GAINS
     prior = np.ones_like(shares) if lower_is_better else 1 / (1 + shares) ** 2
     prior = prior * np.gradient(shares)

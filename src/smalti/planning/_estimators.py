@@ -55,7 +55,9 @@ def ridge_cca(x: Floats, y: Floats, *, ridge: float = RIDGE) -> Pair:
     roots = []
     for z in (x, y):
         covariance = z.T @ z / n
-        covariance[np.diag_indices_from(covariance)] += ridge * max(float(np.trace(covariance)) / len(covariance), 1e-12)
+        covariance[np.diag_indices_from(covariance)] += ridge * max(
+            float(np.trace(covariance)) / len(covariance), 1e-12
+        )
         roots.append(cholesky(covariance, lower=True))
     left = solve_triangular(roots[0], x.T @ y / n, lower=True)
     whitened = solve_triangular(roots[1], left.T, lower=True).T
@@ -111,10 +113,10 @@ def truncated_cca(x: Floats, y: Floats, *, n_active: tuple[int, int] | None = No
 
 
 def warm_start(cross: Floats, n: int) -> Pair:
-    """Return the leading pair of the cross-covariance of standardised features after small entries are set to zero.
+    r"""Return the leading pair of the cross-covariance of standardised features after small entries are set to zero.
 
-    The limit is :math:`\\sqrt{2 \\log(p_x p_y) / n}`, which pure noise rarely reaches; if nothing does, it is what noise
-    reaches about once per two features, so that a block of weak entries can still be found.
+    The limit is :math:`\sqrt{2 \log(p_x p_y) / n}`, which pure noise rarely reaches; if nothing does, it is what
+    noise reaches about once per two features, so that a block of weak entries can still be found.
     """
     limit = np.sqrt(2 * np.log(cross.size) / n)
     kept = np.where(np.abs(cross) > limit, cross, 0.0)
@@ -138,7 +140,7 @@ def refit(x: Floats, y: Floats, support: Sequence[NDArray[np.bool_]]) -> Pair:
 def leading(matrix: Floats | sp.csr_matrix, steps: int = STEPS) -> tuple[Floats, Floats]:
     """Return the leading singular vectors: four vectors are iterated together, so that close ones do not mix."""
     if min(matrix.shape) <= SMALL:
-        u, _, vt = np.linalg.svd(matrix.toarray() if sp.issparse(matrix) else matrix, full_matrices=False)
+        u, _, vt = np.linalg.svd(sp.csr_matrix(matrix).toarray(), full_matrices=False)
         return u[:, 0], vt[0]
     block = np.random.default_rng(0).standard_normal((matrix.shape[1], 4))
     for _ in range(steps):

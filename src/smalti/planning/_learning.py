@@ -98,7 +98,9 @@ def learning_curve(
     if sizes is None:
         sizes = np.unique(np.geomspace(max(most / SPAN, min(FEWEST, most)), most, N_SIZES).round().astype(int)).tolist()
     if max(sizes) > most:
-        raise ValueError(f"Expected `sizes` of at most {most}, four fifths of {len(paired)} paired cells, found {max(sizes)}.")
+        raise ValueError(
+            f"Expected `sizes` of at most {most}, four fifths of {len(paired)} paired cells, found {max(sizes)}."
+        )
     rows = []
     for draw in range(check_count(n_draws, "n_draws")):
         order = np.random.default_rng([random_state, draw]).permutation(paired)
@@ -107,13 +109,11 @@ def learning_curve(
         for n in sizes:
             train = _training(mdata, pool, test, int(n), vary, draw)
             embedded = fit(train)(cells)
-            score = score_pair(
-                *(np.asarray(embedded[name], dtype=np.float64) for name in names),
-                target,
-                batch=_column(cells, batch_key),
-                labels=_column(cells, labels_key),
+            x, y = (np.asarray(embedded[name], dtype=np.float64) for name in names)
+            score = score_pair(x, y, target=target, batch=_column(cells, batch_key), labels=_column(cells, labels_key))
+            rows.append(
+                {"n": int(n), "draw": draw, "score": score.value, "cell_variance": score.variance, "n_test": n_test}
             )
-            rows.append({"n": int(n), "draw": draw, "score": score.value, "cell_variance": score.variance, "n_test": n_test})
     return pd.DataFrame(rows)
 
 
@@ -126,18 +126,18 @@ def paired_cells(mdata: MuData, modalities: Sequence[str] | None) -> tuple[list[
     paired = np.flatnonzero(presence(mdata, names).all(axis=1))
     if len(paired) < FEWEST:
         raise ValueError(
-            f"Expected at least {FEWEST} cells that were measured in {names[0]!r} and {names[1]!r}, found {len(paired)}. "
-            "Plan with a pilot of the same kind, or with published data of the same assay."
+            f"Expected at least {FEWEST} cells that were measured in {names[0]!r} and {names[1]!r}, found "
+            f"{len(paired)}. Plan with a pilot of the same kind, or with published data of the same assay."
         )
     return names, paired
 
 
 def summarise(table: pd.DataFrame, n_paired: int) -> pd.DataFrame:
-    """Return mean and relative error of each size, ``n``, ``score``, ``error``; and in ``attrs`` the error of the level.
+    """Return mean and relative error of each size, ``n``, ``score``, ``error``; in ``attrs`` the error of the level.
 
-    What a draw has in common over all sizes, its test cells, moves the level and not the shape of the curve, and is taken
-    out. Draws take their cells from one pilot, so that the spread that is left, smaller the more of the pilot they
-    share, is scaled to that of independent pilots, of which the draws have the share in common that they use.
+    What a draw has in common over all sizes, its test cells, moves the level and not the shape of the curve, and is
+    taken out. Draws take their cells from one pilot, so that the spread that is left, smaller the more of the pilot
+    they share, is scaled to that of independent pilots, of which the draws have the share in common that they use.
     """
     log = np.log(table["score"].clip(lower=1e-6))
     log = log - log.groupby(table["draw"]).transform("mean")

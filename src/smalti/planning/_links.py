@@ -124,7 +124,7 @@ def _score(
 ) -> Score:
     if target == "foscttm":
         rows = hidden_pairs(mdata, *names)
-        return score_pair(latents[0][rows[0]], latents[1][rows[1]], "foscttm")
+        return score_pair(latents[0][rows[0]], latents[1][rows[1]], target="foscttm")
     maps = row_maps(mdata, list(names))
     labels = mdata.obs[labels_key].astype(object).to_numpy()
     known = ~pd.isna(labels)

@@ -31,7 +31,17 @@ PhaseMethod = Literal["cca", "soft", "truncated", "truncated_unknown", "gated", 
 METHODS: tuple[PhaseMethod, ...] = get_args(PhaseMethod)
 Backend = Literal["loky", "threading", "ray"]
 
-KEYS = ["method", "covariance", "observed", "n_features", "n_active", "correlation", "n_obs", "replicate", "random_state"]
+KEYS = [
+    "method",
+    "covariance",
+    "observed",
+    "n_features",
+    "n_active",
+    "correlation",
+    "n_obs",
+    "replicate",
+    "random_state",
+]
 RATIOS = (2.0, 3.0, 4.0, 5.0, 6.5, 8.0, 11.0)
 """Sample sizes in units of k log p / rho^2; the transition of the truncated estimator lies at about 5."""
 N_TEST = 1000
@@ -78,9 +88,9 @@ def phase_diagram(
 ) -> PhaseDiagram:
     r"""Simulate sparse CCA over a grid and see where estimators fail.
 
-    Every point of the grid is a data set of :func:`smalti.simulate.sparse_cca` with ``p`` features and ``k`` active ones
-    in both modalities. An estimate fails if :math:`\min_\pm \| \hat\phi \pm \phi \|^2 > \delta` for the vectors of the
-    first modality at length 1; deep CCA has no vector and fails if its correlation on new cells is below
+    Every point of the grid is a data set of :func:`smalti.simulate.sparse_cca` with ``p`` features and ``k`` active
+    ones in both modalities. An estimate fails if :math:`\min_\pm \| \hat\phi \pm \phi \|^2 > \delta` for the vectors of
+    the first modality at length 1; deep CCA has no vector and fails if its correlation on new cells is below
     :math:`(1 - \delta) \rho`, which is what linear estimates at the limit have.
 
     Parameters
@@ -258,7 +268,7 @@ def _score(
 
 
 def squared_error(estimate: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
-    r"""Return :math:`\min_\pm \| \hat\phi / |\hat\phi| \pm \phi / |\phi| \|^2`, in [0, 2]; 2 for an estimate of zeros."""
+    r"""Return :math:`\min_\pm \| \hat\phi / |\hat\phi| \pm \phi / |\phi| \|^2`, in [0, 2]; 2 for zeros."""
     size = float(np.linalg.norm(estimate) * np.linalg.norm(truth))
     return 2 * (1 - min(abs(float(estimate @ truth)) / size, 1.0)) if size > 0 else 2.0
 

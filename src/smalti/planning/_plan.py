@@ -33,8 +33,9 @@ class SamplePlan:
     interval: tuple[float, float]
     """90 % interval of ``n_required``."""
     status: Status
-    """``"ok"``; ``"reached"``: the pilot reaches the goal already; ``"far"``: beyond eight times the pilot; ``"flat"``:
-    the score does not improve with more, so that no curve can be carried further; ``"useless"``: no signal is shared."""
+    """``"ok"``; ``"reached"``: the pilot reaches the goal already; ``"far"``: beyond eight times the pilot;
+    ``"flat"``: the score does not improve with more, so that no curve can be carried further; ``"useless"``: no signal
+    is shared."""
     points: pd.DataFrame
     """Means of the learning curve: ``n``, ``score``, ``error`` (relative), ``draws``, ``used`` in the fit."""
     curve: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -87,12 +88,14 @@ class SamplePlan:
         lines = [self.sentence]
         if self.fit is not None:
             low, high = np.quantile(self.fit.limit(), [0.05, 0.95])
-            lines.append(f"  with unlimited {self.unit}: {low:.3g} to {high:.3g}; now {self.points['score'].iloc[-1]:.3g}")
+            lines.append(
+                f"  with unlimited {self.unit}: {low:.3g} to {high:.3g}; now {self.points['score'].iloc[-1]:.3g}"
+            )
         for number, row in self.components.iterrows():
             deep = f", {row['correlation_deep']:.2f} without noise" if row.get("correlation_deep", np.nan) > 0 else ""
             lines.append(
-                f"  component {number}: correlation {row['correlation']:.2f} ({row['low']:.2f}-{row['high']:.2f}){deep}, "
-                f"about {row['k']:.0f} features; finding these takes {_count(row['n'])} pairs "
+                f"  component {number}: correlation {row['correlation']:.2f} ({row['low']:.2f}-{row['high']:.2f})"
+                f"{deep}, about {row['k']:.0f} features; finding these takes {_count(row['n'])} pairs "
                 f"({_count(row['n_low'])}-{_count(row['n_high'])})"
             )
         lines += [f"  note: {warning}" for warning in self.warnings]

@@ -49,7 +49,7 @@ def sample_size(
     r"""Say how many paired cells a goal needs, from a pilot with some.
 
     Two things are measured. First the shared components that new cells of the pilot confirm, with their correlation,
-    their effective number of features and their noise; :math:`n = 2 c k \log(p) / \rho^2` pairs are what finding the
+    their effective number of features and their noise; :math:`n = 7.5\, k \log(p) / \rho^2` pairs are what finding the
     features of each takes. Then a learning curve: a method is fitted to ever fewer cells and scores others, and a power
     law with a floor, with all that is uncertain about it, carries the curve further.
 
@@ -161,7 +161,9 @@ def plan_from_curve(
     goals = limit + tolerance * (chance - limit) if goal is None else np.full_like(limit, goal)
     draws = curve.required(goals)
     low, middle, high = _quantiles(draws)
-    words = info.words + (f" within {tolerance:.0%} of its limit" if goal is None else _bound(info.lower_is_better, goal))
+    words = info.words + (
+        f" within {tolerance:.0%} of its limit" if goal is None else _bound(info.lower_is_better, goal)
+    )
     status = _status(used, curve, middle, n_now, goal, info.lower_is_better)
     return SamplePlan(
         **base, goal=float(np.median(goals)), goal_words=words, n_required=middle, interval=(low, high), status=status,

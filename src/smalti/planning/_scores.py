@@ -89,8 +89,8 @@ def model_fit(
 def score_pair(
     x: NDArray[Any],
     y: NDArray[Any],
-    target: Target,
     *,
+    target: Target,
     batch: NDArray[Any] | None = None,
     labels: NDArray[Any] | None = None,
 ) -> Score:

@@ -73,8 +73,8 @@ def sparse_cca(
         \phi_i^\top S_x \phi_j = \eta_i^\top S_y \eta_j = 1_{i = j}
 
     so that :math:`\phi_j, \eta_j` are exactly the canonical vectors, :math:`\rho_j` the canonical correlations
-    :cite:p:`Suo2017,Gao2017`. Each vector has :math:`k` equal entries at random positions, all others are zero; with the
-    identity as covariance the entries are :math:`1 / \sqrt k`.
+    :cite:p:`Suo2017,Gao2017`. Each vector has :math:`k` equal entries at random positions, all others are zero; with
+    the identity as covariance the entries are :math:`1 / \sqrt k`.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def _draw(views: Sequence[_View], rho: Floats, n: int, rng: np.random.Generator)
     """
     first, second = views
     loading = second.loadings()
-    xs, ys, us, vs = [], [], [], []
+    drawn: tuple[list[Floats], ...] = ([], [], [], [])
     for start in range(0, n, BLOCK):
         size = min(BLOCK, n - start)
         noise = rng.standard_normal((size, len(first.vectors) + len(loading) + len(rho)))
@@ -208,9 +208,10 @@ def _draw(views: Sequence[_View], rho: Floats, n: int, rng: np.random.Generator)
         u = x @ first.vectors
         v = rho * u + np.sqrt(1 - rho**2) * noise[:, -len(rho) :]
         y = y + (v - y @ second.vectors) @ loading.T
-        for kept, value in ((xs, x), (ys, y), (us, u), (vs, v)):
+        for kept, value in zip(drawn, (x, y, u, v), strict=True):
             kept.append(value)
-    return [np.concatenate(xs), np.concatenate(ys)], [np.concatenate(us), np.concatenate(vs)]
+    joined = [np.concatenate(parts) for parts in drawn]
+    return joined[:2], joined[2:]
 
 
 def _observe(
