@@ -45,7 +45,8 @@ def batches(out, args) -> None:
     """Linear encoders on the simulator: batch or running covariances, equal steps or equal epochs."""
     rows = []
     seeds = range(min(args.replicates, 5))
-    grid = product((1000, 5000), (2, 5, 10, 20, None), (None, 0.9), ("steps", "epochs"), seeds)
+    sizes, budgets = ((1000,), ("steps",)) if args.quick else ((300, 1000, 5000), ("steps", "epochs"))
+    grid = product(sizes, (2, 5, 10, 20, None), (None, 0.9), budgets, seeds)
     for n, factor, decay, budget, seed in grid:
         size = n if factor is None else factor * D
         if factor is None and (decay is not None or budget == "epochs"):
@@ -59,8 +60,8 @@ def batches(out, args) -> None:
         row = {"n": n, "B_over_d": factor or 0, "B": size, "decay": decay or 0, "budget": budget, "seed": seed}
         row |= {"test": total_correlation(trained.encode(*train), trained.encode(*test)), "seconds": trained.seconds}
         rows.append(row | {"steps": steps, "noise": trained.losses[steps // 2 :].std()})
-    table = pd.DataFrame(rows)
-    table.to_csv(out / "batches.csv", index=False)
+        table = pd.DataFrame(rows)
+        table.to_csv(out / "batches.csv", index=False)
     mean = table.groupby(["n", "budget", "decay", "B_over_d"])[["test", "seconds", "noise"]].mean()
     print(mean.round(3).to_string(), flush=True)
 

@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", help="values of p of the row `phase`")
     parser.add_argument("--correlations", type=float, nargs="+", default=(0.9, 0.7, 0.5), help="of the row `phase`")
     parser.add_argument("--steps", type=int, default=600, help="training steps of the rows on batches")
+    parser.add_argument("--quick", action="store_true", help="a part of the row `batches` and of the row `gates`")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     unknown = sorted(set(args.rows) - set(ROWS))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from smalti._validate import check_in_range
 
-from ._curve import fit_curve
+from ._curve import UNREPLICATED, fit_curve
 from ._learning import beyond_chance, learning_curve, paired_cells, summarise
 from ._pilot import components, formula, pilot_values
 from ._plan import SamplePlan
@@ -164,7 +164,7 @@ def plan_from_curve(
     words = info.words + (
         f" within {tolerance:.0%} of its limit" if goal is None else _bound(info.lower_is_better, goal)
     )
-    status = _status(used, curve, middle, n_now, goal, info.lower_is_better)
+    status = _status(table, used, curve, middle, n_now, goal, info.lower_is_better)
     return SamplePlan(
         **base, goal=float(np.median(goals)), goal_words=words, n_required=middle, interval=(low, high), status=status,
         fit=curve,
@@ -188,21 +188,35 @@ def component_notes(found: pd.DataFrame, sizes: Sequence[int]) -> list[str]:
 
 
 def _status(
-    used: pd.DataFrame, curve: CurveFit, n_required: float, n_now: int, goal: float | None, lower_is_better: bool
+    table: pd.DataFrame,
+    used: pd.DataFrame,
+    curve: CurveFit,
+    n_required: float,
+    n_now: int,
+    goal: float | None,
+    lower_is_better: bool,
 ) -> Status:
-    half = used.iloc[(used["n"] - used["n"].max() / 2).abs().argmin()]
     last = used.iloc[-1]
-    gain = (half["score"] - last["score"]) * (1 if lower_is_better else -1)
-    noise = np.hypot(half["score"] * half["error"], last["score"] * last["error"])
     if goal is None:
         there = n_required <= curve.n_max
     else:
         there = bool(last["score"] <= goal if lower_is_better else last["score"] >= goal)
     if there:
         return "reached"
-    if not curve.improves or gain < 2 * noise:
+    half = used.iloc[(used["n"] - last["n"] / 2).abs().argmin()]
+    gain, error = _gain(table, half["n"], last["n"])
+    if not curve.improves or (gain if lower_is_better else -gain) < 2 * error:
         return "flat"
     return "ok" if np.isfinite(n_required) and n_required <= 8 * n_now else "far"
+
+
+def _gain(table: pd.DataFrame, half: float, whole: float) -> tuple[float, float]:
+    """Return the mean log ratio of the scores of two sizes and its standard error, within draws."""
+    wide = np.log(table.pivot_table(index="draw", columns="n", values="score").clip(lower=1e-6))
+    ratio = (wide[half] - wide[whole]).dropna()
+    if len(ratio) < 2:
+        return float(ratio.mean()), UNREPLICATED * np.sqrt(2)
+    return float(ratio.mean()), float(ratio.std() / np.sqrt(len(ratio)))
 
 
 def _quantiles(draws: np.ndarray) -> tuple[float, float, float]:
