@@ -20,7 +20,7 @@ def recommended_batch_size(n_outputs: int, n_obs: int, *, running: bool = False,
     """Return how many cells a batch should have for a loss of correlations between ``n_outputs`` outputs.
 
     All cells if they are at most 4,000; otherwise ten per output, at least 128, and five per output if covariances run
-    over batches. A correlation that is estimated from ``B`` cells is too large by about ``0.85 sqrt(n_outputs / B)``,
+    over batches. A correlation that is estimated from ``B`` cells is too large by about ``0.86 sqrt(n_outputs / B)``,
     so that a small batch rewards chance.
 
     Parameters

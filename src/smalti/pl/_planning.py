@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from smalti._validate import check_choice, check_keys
 
@@ -94,7 +95,6 @@ def phase_diagram(
         )
         drawn.add(name)
     ax.axhline(0.5, color=QUIET, linewidth=0.9, linestyle=":", zorder=1)
-    ax.set_xscale("log")
     ax.set_ylim(-0.03, 1.03)
     handles, labels = ax.get_legend_handles_labels()
     order = np.argsort([values.index(label) for label in labels])
@@ -173,7 +173,6 @@ def sample_size(plan: SamplePlan, *, n_max: float | None = None, ax: Axes | None
             ends = [min(v, n_max) for v in plan.interval]
             ax.plot(ends, [plan.goal] * 2, color="#D55E00", linewidth=4, alpha=0.5, solid_capstyle="butt", zorder=3)
             ax.plot(plan.n_required, plan.goal, marker="D", color="#D55E00", markersize=6, zorder=5)
-    ax.set_xscale("log")
     _furnish(ax, plan.unit, plan.target.replace("foscttm", "FOSCTTM"))
     ax.set_title(_wrap(plan.sentence), fontsize=8, color=INK, loc="left")
     if show:
@@ -203,6 +202,10 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _furnish(ax: Axes, x: str, y: str) -> None:
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(x, fontsize=9, color=INK)
     ax.set_ylabel(y, fontsize=9, color=INK)
     ax.tick_params(labelsize=8, colors=QUIET)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from smalti.simulate._sparse_cca import Covariance, Observed
-
 PhaseMethod = Literal["cca", "soft", "truncated", "truncated_unknown", "gated", "deep"]
 METHODS: tuple[PhaseMethod, ...] = get_args(PhaseMethod)
 Backend = Literal["loky", "threading", "ray"]
@@ -78,8 +76,8 @@ def phase_diagram(
     n_obs: Sequence[int] | None = None,
     ratios: Sequence[float] = RATIOS,
     n_replicates: int = 10,
-    covariance: Covariance = "identity",
-    observed: Observed = "gaussian",
+    covariance: str = "identity",
+    observed: str = "gaussian",
     delta: float = 0.1,
     path: str | Path | None = None,
     n_jobs: int = 1,
