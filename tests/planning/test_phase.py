@@ -61,6 +61,19 @@ def test_nothing_is_run_again_that_a_file_holds(tmp_path, monkeypatch):
     assert len(phase_diagram(**SMALL, path=tmp_path / "runs.csv").table) == 12
 
 
+def test_a_file_may_hold_other_grids_and_they_do_not_mix(tmp_path):
+    path, grid = tmp_path / "runs.csv", {**SMALL, "ratios": [6.0], "n_replicates": 1}
+    first = phase_diagram(**grid, path=path).table
+    other = phase_diagram(**grid, covariance="toeplitz", random_state=1, path=path).table
+    assert (len(first), len(other), len(pd.read_csv(path))) == (1, 1, 2)
+    assert other["covariance"].tolist() == ["toeplitz"]
+
+
+def test_a_grid_without_points_is_refused():
+    with pytest.raises(ValueError, match="at least one point"):
+        phase_diagram(**{**SMALL, "ratios": [0.1]})
+
+
 def test_the_order_and_number_of_jobs_do_not_change_a_point():
     one = phase_diagram(**SMALL).table
     two = phase_diagram(**SMALL, n_jobs=2, backend="threading").table

@@ -144,6 +144,7 @@ def phase_diagram(
     check_count(n_replicates, "n_replicates")
     table = _read(path)
     done = set(map(tuple, _rounded(table)[KEYS].astype(str).to_numpy())) if len(table) else set()
+    grid: dict[str, Sequence[object]]
     jobs = []
     for p, k, rho in product(n_features, n_active, correlations):
         unit = k * np.log(p) / rho**2
@@ -155,7 +156,17 @@ def phase_diagram(
                 jobs.append((point, due))
     new = [pd.DataFrame(rows) for rows in _run(jobs, path, n_jobs, backend)]
     table = pd.concat([table, *new], ignore_index=True) if new else table
-    return PhaseDiagram(table=_asked(table, methods, n_features, n_active, correlations, n_obs), delta=delta)
+    if table.empty:
+        raise ValueError(
+            f"Expected a grid with at least one point of {MIN_OBS} cells or more, found none. Raise `ratios`."
+        )
+    grid = {"method": methods, "n_features": n_features, "n_active": n_active, "correlation": correlations}
+    grid |= {"covariance": [covariance], "observed": [observed], "random_state": [random_state]}
+    if n_obs is not None:
+        grid["n_obs"] = n_obs
+    for column, values in grid.items():  # a file may hold other grids
+        table = table[table[column].isin(list(values))]
+    return PhaseDiagram(table=table.reset_index(drop=True), delta=delta)
 
 
 MIN_OBS = 10
@@ -191,22 +202,6 @@ def _read(path: str | Path | None) -> pd.DataFrame:
 
 def _rounded(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(correlation=table["correlation"].astype(float))
-
-
-def _asked(
-    table: pd.DataFrame,
-    methods: Sequence[str],
-    n_features: Sequence[int],
-    n_active: Sequence[int],
-    correlations: Sequence[float],
-    n_obs: Sequence[int] | None,
-) -> pd.DataFrame:
-    """Return the rows of the grid that was asked for; a file may hold others."""
-    keep = table["method"].isin(list(methods)) & table["n_features"].isin(list(n_features))
-    keep &= table["n_active"].isin(list(n_active)) & table["correlation"].isin(list(correlations))
-    if n_obs is not None:
-        keep &= table["n_obs"].isin(list(n_obs))
-    return table[keep].reset_index(drop=True)
 
 
 def _simulate(point: _Point, methods: list[PhaseMethod]) -> list[dict[str, Any]]:

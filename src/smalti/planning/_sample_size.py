@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ._scores import Fit, Target
 
 TOLERANCE = 0.05
+LEAST_SCORE = 1e-6
+"""Put in the place of zero, which has no logarithm."""
 MIN_POINTS = 3
 DENSE = 0.5
 """Share of all features above which a component is no longer sparse, and ``n`` grows like the number of features."""
@@ -151,7 +153,7 @@ def plan_from_curve(
         )  # type: ignore[arg-type] # fmt: skip
     curve = fit_curve(
         used["n"],
-        used["score"],
+        used["score"].clip(lower=LEAST_SCORE),
         error=used["error"].to_numpy(),
         lower_is_better=info.lower_is_better,
         level_error=level_error,
