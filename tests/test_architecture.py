@@ -24,6 +24,7 @@ RANKS = {
     "model": 4,
     "benchmark": 4,
     "tl": 5,
+    "planning": 5,
     "pl": 5,
     "report": 6,
     "__init__": 7,

@@ -7,11 +7,24 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import benchmark, data, datasets, metrics, model, pl, pp, select, simulate, tl
+    from . import benchmark, data, datasets, metrics, model, pl, planning, pp, select, simulate, tl
 
 __version__ = version("smalti")
 
-__all__ = ["__version__", "benchmark", "data", "datasets", "metrics", "model", "pl", "pp", "select", "simulate", "tl"]
+__all__ = [
+    "__version__",
+    "benchmark",
+    "data",
+    "datasets",
+    "metrics",
+    "model",
+    "pl",
+    "planning",
+    "pp",
+    "select",
+    "simulate",
+    "tl",
+]
 
 
 def __getattr__(name: str) -> Any:

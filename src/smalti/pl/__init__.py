@@ -12,6 +12,7 @@ from ._latent import latent
 from ._learning_curve import learning_curve
 from ._mosaic import mosaic
 from ._overview import overview
+from ._planning import phase_diagram, sample_size
 
 __all__ = [
     "calibration",
@@ -23,5 +24,7 @@ __all__ = [
     "learning_curve",
     "mosaic",
     "overview",
+    "phase_diagram",
+    "sample_size",
     "umap_coordinates",
 ]

@@ -9,6 +9,7 @@ from ._intersim_parameters import InterSIMParameters
 from ._mosaic import diagonal, drop, indirect, mosaic
 from ._pairs import hidden_pairs, hide_pairs, shuffle_pairs
 from ._panels import panels
+from ._sparse_cca import sparse_cca
 
 __all__ = [
     "InterSIMParameters",
@@ -23,4 +24,5 @@ __all__ = [
     "mosaic",
     "panels",
     "shuffle_pairs",
+    "sparse_cca",
 ]
