@@ -72,7 +72,10 @@ def demo(
     """Integrate a real mosaic of 1,600 blood cells (RNA and proteins) and score it on pairs held out."""
     with _friendly(debug):
         from smalti import datasets, model, pl, simulate, tl
+        from smalti._files import check_writable, write_text
 
+        for name in ("pbmc_mosaic_integrated.h5mu", "umap.png", "metrics.json"):
+            check_writable(folder / name)
         start = time.perf_counter()
         mdata = datasets.pbmc_mosaic()
         columns = {"batch_key": "batch", "labels_key": "celltype"}
@@ -119,7 +122,7 @@ def demo(
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("smalti", "torch", "scvi-tools", "scanpy")},
         }
-        (folder / "metrics.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_text(folder / "metrics.json", json.dumps(record, indent=1) + "\n")
         out.print(found)
         _say(f"Done in {time.perf_counter() - start:.0f} s. In {folder}/:")
         for name in ("pbmc_mosaic_integrated.h5mu", "umap.png", "metrics.json"):
@@ -146,9 +149,7 @@ def fit(
 ) -> None:
     """Fit a model to the mosaic in IN and write it with the latent to OUT."""
     with _friendly(debug):
-        for path in (target, *filter(None, (save_model, plot))):
-            if path.exists() and not overwrite:
-                raise FileExistsError(f"{path} exists already. Name another one, or pass --overwrite.")
+        _check_outputs(target, save_model, plot, overwrite=overwrite)
         from smalti import pl
 
         cls = _model_class(model_name)
@@ -182,6 +183,7 @@ def describe(
 ) -> None:
     """Tell who was measured in what, what is wrong, and which model fits."""
     with _friendly(debug):
+        _check_outputs(None, None, plot, overwrite=True)
         from smalti import pl, tl
 
         mdata = _read(source, batch_key, labels_key)
@@ -259,11 +261,9 @@ def _read(path: Path, batch_key: str | None, labels_key: str | None) -> MuData:
 
 
 def _write(mdata: MuData, path: Path) -> None:
-    from smalti._mudata import no_pull
+    from smalti._storable import write_mudata
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with no_pull():
-        mdata.write(path)
+    write_mudata(mdata, path)
 
 
 def _model_class(name: str) -> Any:
@@ -304,5 +304,28 @@ def _train(fitted: MosaicModel, epochs: int | None) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    from smalti._files import replacing
+
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110)
+
+
+def _check_outputs(target: Path | None, save_model: Path | None, plot: Path | None, *, overwrite: bool) -> None:
+    """Find out before anything is computed whether all that is asked for can be written."""
+    from smalti._files import check_writable
+
+    wanted = [path for path in (target, save_model, plot) if path is not None]
+    for path in wanted:
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists already. Name another one, or pass --overwrite.")
+        check_writable(path, folder=path is save_model)
+    if len({path.resolve() for path in wanted}) < len(wanted):
+        raise ValueError("Two outputs have the same name. Give each of --out, --save-model and --plot its own.")
+    if target is not None and target.suffix.lower() in (".h5ad", ".zarr", ".loom", ".csv"):
+        raise ValueError(f"{target} is written as a MuData file: name it {target.with_suffix('.h5mu')}.")
+    if plot is not None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
+        if plot.suffix[1:].lower() not in kinds:
+            raise ValueError(f"{plot} has no ending of a picture; expected one of {', '.join(kinds)}.")

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import anndata as ad
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 from _factories import make_mosaic, numbers
 
 from smalti._errors import MosaicAlignmentError
-from smalti._mudata import no_pull
+from smalti._mudata import build_mudata, no_pull
+from smalti._storable import write_mudata
 from smalti.data import UNLABELED, CategoryField, coalesce_obs, presence
 
 
@@ -178,3 +181,55 @@ def test_coalescing_refuses_unknown_columns_and_stale_maps():
     mdata["a"].obs_names = "new_" + mdata["a"].obs_names
     with pytest.raises(MosaicAlignmentError, match="'a'"):
         coalesce_obs(mdata, "n")
+
+
+def of_types(**columns):
+    """Return a mosaic of two modalities whose `run` has other types; cells c0-c5, c4-c9."""
+    cells = {"a": [f"c{i}" for i in range(6)], "b": [f"c{i}" for i in range(4, 10)]}
+    mods = {
+        name: ad.AnnData(np.ones((6, 3)), obs=pd.DataFrame({"run": values}, index=cells[name]))
+        for name, values in columns.items()
+    }
+    for name, mod in mods.items():
+        mod.var_names = [f"{name}{i}" for i in range(3)]
+    return build_mudata(mods)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([1, 2, 1, 2, 1, 2], [1.0, 2.0, 3.0, 3.0, 3.0, 3.0]),
+        ([1, 2, 1, 2, 1, 2], ["1", "2", "3", "3", "3", "3"]),
+        (["1", "2", "1", "2", "1", "2"], ["1.0", "2.0", "3.0", "3.0", "3.0", "3.0"]),
+        (pd.array([1, 2, 1, 2, 1, 2], dtype="Int64"), pd.Categorical([1.0, 2.0, 3.0, 3.0, 3.0, 3.0])),
+    ],
+    ids=["float", "text", "text-text", "nullable"],
+)
+def test_one_batch_is_one_batch_whatever_its_type(a, b, tmp_path):
+    mdata = of_types(a=a, b=b)
+    mdata.obs["run"] = coalesce_obs(mdata, "run")
+    field = CategoryField("batch", "run")
+    state = field.register_field(mdata)
+    assert list(state["categories"]) == ["1", "2", "3"]
+    codes = field.codes(mdata, state)
+    assert codes.tolist() == [0, 1, 0, 1, 0, 1, 2, 2, 2, 2]
+    write_mudata(mdata, tmp_path / "x.h5mu")
+    with no_pull():
+        back = mudata.read_h5mu(tmp_path / "x.h5mu")
+    field.transfer_field(state, back)
+    assert field.codes(back, state).tolist() == codes.tolist()
+
+
+def test_whole_numbers_that_became_reals_by_a_gap_are_the_same_labels():
+    mdata = of_types(a=[1, 2, 1, 2, 1, 2], b=[1, 2, None, None, None, None])
+    mdata.obs["run"] = coalesce_obs(mdata, "run")
+    field = CategoryField("labels", "run", missing="unknown")
+    assert list(field.register_field(mdata)["categories"]) == ["1", "2"]
+
+
+def test_words_with_a_meaning_are_no_names_of_batches():
+    mdata = of_types(a=["own", "x"] * 3, b=["own", "x"] * 3)
+    mdata.obs["run"] = coalesce_obs(mdata, "run")
+    CategoryField("batch", "run").register_field(mdata)
+    with pytest.raises(ValueError, match=r"batch named 'own'.*Rename it"):
+        CategoryField("batch", "run", reserved=("own",)).register_field(mdata)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ._categories import UNLABELED, CategoryField, as_text, coalesce_obs
+from smalti._text import as_text
+
+from ._categories import UNLABELED, CategoryField, coalesce_obs
 from ._dataset import MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager

@@ -9,6 +9,8 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from smalti._storable import narrow
+from smalti._text import as_text, text_of
 from smalti._validate import shorten
 
 from ._presence import row_maps
@@ -36,7 +38,8 @@ def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
 
     Returns
     -------
-    ``(n_obs,)``, indexed by ``mdata.obs_names``; missing where no modality knows the cell.
+    ``(n_obs,)``, indexed by ``mdata.obs_names``; missing where no modality knows the cell. Values that are equal as
+    categories (``1``, ``1.0`` and ``"1"``) are equal here: if types differ between modalities, the result is text.
 
     Raises
     ------
@@ -55,14 +58,14 @@ def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
     for name in having:
         values = mdata.mod[name].obs[key].astype(object).dropna()
         known = out.loc[values.index].dropna()
-        differ = known.index[known.to_numpy() != values.loc[known.index].to_numpy()]
+        differ = known.index[as_text(known).to_numpy() != as_text(values.loc[known.index]).to_numpy()]
         if len(differ):
             raise ValueError(
                 f"Column {key!r} of modality {name!r} disagrees with another modality on {len(differ)} cells, first "
                 f"{shorten(differ)}. Make them equal, or write `mdata.obs[{key!r}]` yourself."
             )
         out.loc[values.index] = values
-    return out
+    return out if all(isinstance(value, str) for value in out.dropna()) else narrow(out)
 
 
 class CategoryField(BaseAnnDataField):
@@ -78,10 +81,14 @@ class CategoryField(BaseAnnDataField):
         Column of ``mdata.obs``; ``None`` gives every cell code 0.
     missing
         Value that stands for "not known", together with NaN, and gets code -1. ``None``: every cell needs a value.
+    reserved
+        Words that mean something else where categories are named, so that no category may have them as its name.
     """
 
-    def __init__(self, key: str, column: str | None, missing: str | None = None) -> None:
-        self.key, self.column, self.missing = key, column, missing
+    def __init__(
+        self, key: str, column: str | None, missing: str | None = None, reserved: tuple[str, ...] = ()
+    ) -> None:
+        self.key, self.column, self.missing, self.reserved = key, column, missing, reserved
 
     @property
     def registry_key(self) -> str:
@@ -116,7 +123,7 @@ class CategoryField(BaseAnnDataField):
                 else f"Available: {shorten(adata.obs.columns, 20)}."
             )
             raise KeyError(f"`mdata.obs` has no column {self.column!r} (given as {self.key}_key). {remedy}")
-        gone = adata.obs[self.column].isna()
+        gone = as_text(adata.obs[self.column]).isna()
         if self.missing is None and gone.any():
             raise ValueError(
                 f"Column {self.column!r} of `mdata.obs` is missing for {int(gone.sum())} cells, first "
@@ -128,11 +135,18 @@ class CategoryField(BaseAnnDataField):
         """Return the categories, sorted."""
         self.validate_field(adata)
         values = as_text(adata.obs[self.column]).dropna()
-        categories = np.sort(pd.unique(values[values != self.missing].to_numpy()).astype(str))
+        categories = np.sort(pd.unique(values[values != text_of(self.missing)].to_numpy()).astype(str))
         if len(categories) == 0:
             raise ValueError(
                 f"Column {self.column!r} of `mdata.obs` holds nothing but {self.missing!r} or missing values. "
                 f"Leave `{self.key}_key` out."
+            )
+        taken = [name for name in categories if name in self.reserved]
+        if taken:
+            raise ValueError(
+                f"Column {self.column!r} of `mdata.obs` has a {self.key} named {shorten(taken)}, a word with a meaning "
+                f"of its own (`translate({self.key}={taken[0]!r})`). Rename it: `mdata.obs[{self.column!r}] = "
+                f"mdata.obs[{self.column!r}].replace({taken[0]!r}, '{taken[0]} {self.key}')`."
             )
         return {"categories": categories, "column": self.column, "missing": self.missing}
 
@@ -142,7 +156,7 @@ class CategoryField(BaseAnnDataField):
             return state_registry
         self.validate_field(adata_target)
         found = pd.unique(as_text(adata_target.obs[self.column]).dropna())
-        known = {*state_registry["categories"], self.missing}
+        known = {*map(text_of, state_registry["categories"]), text_of(self.missing)}
         new = [value for value in found if value not in known]
         if new:
             raise ValueError(
@@ -172,10 +186,4 @@ class CategoryField(BaseAnnDataField):
         if self.column not in adata.obs:
             return np.full(adata.n_obs, UNLABELED, dtype=np.int64)
         text = as_text(adata.obs[self.column])
-        return pd.Index(state_registry["categories"]).get_indexer(text).astype(np.int64)
-
-
-def as_text(values: pd.Series) -> pd.Series:
-    """Return values as the strings that name categories, missing ones left missing; the one way to read a column."""
-    values = values.astype(object)
-    return values.where(values.isna(), values.map(str))
+        return pd.Index([text_of(name) for name in state_registry["categories"]]).get_indexer(text).astype(np.int64)

@@ -9,9 +9,9 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from smalti._text import as_text, text_of
 from smalti._validate import check_keys, check_names_equal, shorten
 
-from ._categories import as_text
 from ._modality import ENCODER_INPUTS, Modality, check_values
 from ._presence import row_maps
 from ._values import components_of, matrix_of
@@ -141,7 +141,7 @@ class ModalityField(BaseAnnDataField):
         other = [str(kind) for kind in table.dtypes.unique() if kind != np.dtype(bool)]
         if other:
             raise TypeError(f"{where}: expected boolean values, found {shorten(other)}.")
-        table = table.rename(columns=str)
+        table = table.rename(columns=lambda name: text_of(name) or str(name))
         batch = as_text(adata.obs[self.batch_key])
         here = pd.unique(batch[row_maps(adata, [self.name])[self.name] >= 0])
         check_keys(here, list(table.columns), where)

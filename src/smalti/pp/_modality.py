@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from smalti._text import as_text
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
 from smalti.data import CategoryField, row_maps
 
@@ -232,7 +233,7 @@ def _training_cells(mdata: MuData, train: str | ArrayLike | None) -> NDArray[np.
 
 def _column(mdata: MuData, batch_key: str) -> pd.Series:
     CategoryField("batch", batch_key).validate_field(mdata)
-    return mdata.obs[batch_key].astype(str)
+    return as_text(mdata.obs[batch_key])
 
 
 def _codes(mdata: MuData, modality: str, batch_key: str | None, batches: tuple[str, ...]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from smalti._text import as_text
 from smalti._validate import check_count, check_keys
 from smalti.data import CategoryField, fit_scaled, looks_like_counts, make_reader, matrix_of, refuse_view, row_maps
 from smalti.nn import ScaledInput
@@ -68,7 +69,7 @@ class Values:
         codes = np.zeros(mdata.n_obs, dtype=np.int64)
         if batch_key is not None:
             CategoryField("batch", batch_key).validate_field(mdata)
-            codes = np.unique(mdata.obs[batch_key].astype(str), return_inverse=True)[1]
+            codes = np.unique(as_text(mdata.obs[batch_key]).astype(str), return_inverse=True)[1]
         here = self.rows >= 0
         self.batch = np.zeros(adata.n_obs, dtype=np.int64)
         self.batch[self.rows[here]] = codes[here]

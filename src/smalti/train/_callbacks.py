@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from smalti._files import replacing
 from smalti._validate import check_count
 
 if TYPE_CHECKING:
@@ -95,19 +96,28 @@ class WriteCheckpoint(Callback):
     Parameters
     ----------
     path
-        File; replaced each time.
+        File; replaced each time in one step, so that it is whole at any moment.
     every
         Epochs between writes.
+    identity
+        What training must have in common to go on from the file, plain values; stored in it.
     """
 
-    def __init__(self, path: str | Path, every: int = 1) -> None:
-        self.path, self.every = Path(path), every
+    def __init__(self, path: str | Path, every: int = 1, identity: dict[str, Any] | None = None) -> None:
+        self.path, self.every, self.identity = Path(path), every, dict(identity or {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is stored with the weights."""
+        return self.identity
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write if it is time."""
         if (trainer.current_epoch + 1) % self.every == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            trainer.save_checkpoint(self.path)
+            if not trainer.is_global_zero:
+                trainer.save_checkpoint(self.path)  # writes nothing, but all processes must meet
+                return
+            with replacing(self.path) as beside:
+                trainer.save_checkpoint(beside)
 
 
 class EveryEpochs(Callback):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from smalti.model.parts import CellComponents, MosaicModule, MosaicSizes
 
 INFERENCE_BATCH = 1024
+BATCH_WORDS = ("own", "average")
+"""What ``translate(batch=...)`` takes besides names of batches."""
 
 
 class MosaicHost(BaseModelClass):
@@ -117,7 +119,7 @@ class MosaicHost(BaseModelClass):
         setup_args[SETUP_ARGS]["modalities"] = {name: spec.to_dict() for name, spec in specs.items()}
         manager = MosaicManager(
             fields=[
-                CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+                CategoryField(REGISTRY_KEYS.BATCH_KEY, batch_key, reserved=BATCH_WORDS),
                 CategoryField(REGISTRY_KEYS.LABELS_KEY, labels_key, missing=unlabeled_category),
                 *(ModalityField(name, spec, batch_key) for name, spec in specs.items()),
             ],

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Self
 from mudata import read_h5mu
 
 from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, resolve_device
-from smalti._errors import NotFittedError
+from smalti._errors import NotFittedError, UnsafeFileError
 from smalti._mudata import no_pull
+from smalti._validate import shorten
 from smalti.model.parts import MosaicSizes
 
 from ._host import MosaicHost
-from ._persistence import DATA, read_model, write_model
+from ._persistence import data_file, read_model, write_model
+from ._weights import LimitedMemory, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +33,9 @@ class StorageMixin(MosaicHost):
         overwrite: bool = False,
         save_anndata: bool = False,
     ) -> None:
-        """Write the model to a folder: weights as safetensors, all else as JSON.
+        """Write the model to a folder: weights as safetensors, all else as JSON, with checksums of all files.
+
+        Whenever writing fails, a model that was there before is still there, whole.
 
         Parameters
         ----------
@@ -48,6 +52,8 @@ class StorageMixin(MosaicHost):
             If there is a model and ``overwrite`` is false.
         NotFittedError
             If the data are wanted, but the model has none.
+        OSError
+            If the folder cannot be written to.
         """
         path = Path(dir_path)
         if save_anndata and self.adata is None:
@@ -63,10 +69,8 @@ class StorageMixin(MosaicHost):
             "train_indices": self.train_indices_,
             "validation_indices": self.validation_indices_,
         }
-        write_model(path, self.module.state_dict(), registry, overwrite=overwrite)
-        if save_anndata:
-            with no_pull():  # a copy, because writing turns text into categories in place
-                self.adata.copy().write(path / DATA)
+        mdata = self.adata if save_anndata else None
+        write_model(path, self.module.state_dict(), registry, overwrite=overwrite, mdata=mdata)
 
     @classmethod
     def load(
@@ -94,27 +98,31 @@ class StorageMixin(MosaicHost):
         FileNotFoundError
             If there is no model.
         UnsafeFileError
-            If the folder holds a pickle or a file of unknown origin.
+            If the folder holds a pickle, a file of unknown origin, or one that was changed since it was stored.
         ValueError
             If the stored model is of another class, or the data do not fit.
         """
         path = Path(dir_path)
         weights, state = read_model(path)
+        parts = ("model", "config", "sizes", "registry", "is_trained", "history", "train_indices", "validation_indices")
+        if missing := [key for key in parts if key not in state]:
+            raise UnsafeFileError(f"{path} holds a model without {shorten(missing)}. Copy or save it again.")
         if state["model"] != cls.__name__:
             raise ValueError(f"{path} holds a {state['model']}; call `smalti.model.{state['model']}.load`.")
-        if adata is None and (path / DATA).exists():
+        if adata is None and (file := data_file(path, state)) is not None:
             with no_pull():
-                adata = read_h5mu(path / DATA)
+                adata = read_h5mu(file)
         registry = state["registry"]
         if adata is not None:
             cls.setup_mudata(adata, source_registry=registry, **registry[SETUP_ARGS])
         construct: Callable[..., Self] = cls  # subclasses take `sizes` and their own configuration
-        model = construct(
-            adata,
-            registry=None if adata is not None else registry,
-            sizes=MosaicSizes.from_dict(state["sizes"]),
-            **state["config"],
-        )
+        try:
+            config = {"sizes": MosaicSizes.from_dict(state["sizes"]), **state["config"]}
+            with LimitedMemory(path, weights):
+                model = construct(adata, registry=None if adata is not None else registry, **config)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UnsafeFileError(f"{path} holds a model that this smalti cannot build: {error}.") from error
+        check_weights(path, weights, model.module.state_dict())
         model.module.load_state_dict(weights)
         model.is_trained_ = state["is_trained"]
         model.history_ = state["history"] or None

@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
+from smalti._text import text_of
 from smalti._validate import check_choice, check_positive
 
-from ._host import positions
+from ._host import BATCH_WORDS, positions
 from ._mosaic_model import MosaicModel
 
 if TYPE_CHECKING:
@@ -149,8 +150,10 @@ def read_batch(batch: str, categories: list[str]) -> int | None:
         return None
     if batch == "average":
         return AVERAGE
-    check_choice(batch, ("own", "average", *categories), "batch")
-    return categories.index(batch)
+    name = text_of(batch)
+    if name not in categories:
+        check_choice(batch, (*BATCH_WORDS, *categories), "batch")
+    return categories.index(str(name))
 
 
 def read_library(library_size: str | float | ArrayLike, cells: NDArray[np.int64]) -> Library:
