@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ._catalogue import MODELS, ModelEntry
+from ._cell_values import cell_values
 from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import evaluate
 from ._evaluation import Evaluation
 from ._facts import ModalityDescription
+from ._keys import find_key
 from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
 from ._linear_probe import ProbeResult, linear_probe
+from ._loadings import Loadings, get_loadings
+from ._rank_features import rank_features
 from ._recommend import Recommendation
 
 __all__ = [
@@ -18,13 +22,18 @@ __all__ = [
     "Evaluation",
     "LabelReport",
     "LinearCCAResult",
+    "Loadings",
     "ModalityDescription",
     "MosaicDescription",
     "ProbeResult",
     "Recommendation",
+    "cell_values",
     "describe_mosaic",
     "evaluate",
+    "find_key",
+    "get_loadings",
     "label_report",
     "linear_cca",
     "linear_probe",
+    "rank_features",
 ]
