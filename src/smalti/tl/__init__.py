@@ -13,6 +13,7 @@ from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
 from ._linear_probe import ProbeResult, linear_probe
 from ._loadings import Loadings, get_loadings
+from ._match import match
 from ._rank_features import rank_features
 from ._recommend import Recommendation
 
@@ -35,5 +36,6 @@ __all__ = [
     "label_report",
     "linear_cca",
     "linear_probe",
+    "match",
     "rank_features",
 ]
