@@ -185,10 +185,8 @@ class _Search:
         at, best_of, best_by = 0, np.full(len(self.candidates), -np.inf), np.full(len(self.candidates), -1)
         for rows, gap in self._gaps(cells):
             part = slice(at, at + len(rows))
-            weight = np.exp(
-                self.sharpness * (gap - gap.max(axis=1, keepdims=True)), where=np.isfinite(gap), out=gap * 0
-            )
-            weight = np.nan_to_num(weight)
+            top = gap.max(axis=1, keepdims=True)
+            weight = np.exp(self.sharpness * (gap - np.where(np.isfinite(top), top, 0.0)))
             weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-300)
             columns[part] = np.argsort(-weight, axis=1, kind="stable")[:, :k]
             values[part] = np.take_along_axis(weight, columns[part], axis=1)
