@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from smalti.pl._colors import by_name, categorical
+from smalti.pl._colors import UNKNOWN, by_name, categorical
 
 # Viénot, Brettel and Mollon (1999): what red-blind and green-blind people see, on linear RGB
 BLIND = {
@@ -44,3 +44,9 @@ def test_there_are_as_many_colors_as_names(n: int) -> None:
     colors = by_name(names)
     assert list(colors) == names
     assert len(set(colors.values())) == n
+
+
+@pytest.mark.parametrize("n", [10, 20, 30, 40])
+def test_thirty_types_can_be_told_apart_from_each_other_and_from_the_grey_of_unknown(n: int) -> None:
+    linear = np.array([to_rgb(c) for c in [*categorical(n), UNKNOWN]]) ** 2.2
+    assert smallest_difference(lab(linear)) > 20

@@ -145,6 +145,40 @@ def test_rows_with_nan_get_no_coordinates() -> None:
         sm.pl.umap_coordinates(z[:3])
 
 
+def test_features_of_any_modality_color_cells_and_cells_without_them_are_grey(mdata) -> None:
+    name = f"a:{mdata['a'].var_names[0]}"
+    figure = sm.pl.latent(mdata, "flat", color=[name, "batch"])
+    values = sm.tl.cell_values(mdata, name)
+    scale = figure.axes[0].collections[-1].get_array()
+    np.testing.assert_allclose(np.sort(scale), np.sort(values.dropna()))
+    grey = figure.axes[0].collections[0]
+    assert len(grey.get_offsets()) == values.isna().sum()
+    assert to_hex(grey.get_facecolor()[0]) == UNKNOWN.lower()
+
+
+def test_a_color_bar_sits_at_its_own_panel(mdata) -> None:
+    mdata.obs["depth"] = np.linspace(0, 7, 105)
+    figure = sm.pl.latent(mdata, "flat", color=["depth", "batch"])
+    figure.draw_without_rendering()
+    panel, bar = figure.axes[0], figure.axes[0].child_axes[0]
+    box, beside = panel.get_window_extent(), bar.get_window_extent()
+    assert 0 < beside.x0 - box.x1 < 0.1 * box.width
+    assert box.y0 < beside.y0 < beside.y1 < box.y1
+
+
+def test_long_legends_stay_beside_their_panel_and_inside_the_figure(mdata) -> None:
+    mdata.obs["type"] = [f"a rather long name of type {i % 30}" for i in range(105)]
+    figure = sm.pl.latent(mdata, "flat", color=["type", "batch"])
+    figure.draw_without_rendering()
+    first, second = (ax.get_window_extent() for ax in figure.axes)
+    legend = figure.axes[0].get_legend().get_window_extent()
+    assert first.x1 <= legend.x0
+    assert legend.x1 <= second.x0
+    assert figure.bbox.y0 <= legend.y0
+    assert legend.y1 <= figure.bbox.y1
+    assert first.width > 0.2 * figure.bbox.width / 2
+
+
 def test_drawing_order_mixes_groups(mdata) -> None:
     mdata.obs["half"] = np.where(np.arange(105) < 52, "first", "second")
     colors = points(sm.pl.latent(mdata, "flat", color="half").axes[0])["color"]
@@ -162,6 +196,7 @@ def test_pictures_go_into_given_axes_of_the_right_number(mdata) -> None:
 def test_unknown_latents_and_columns_are_refused(mdata) -> None:
     with pytest.raises(KeyError, match="'X_clue' not found"):
         sm.pl.latent(mdata)
+    mdata.obsm["X_flat"] = mdata.obsm.pop("flat")
     with pytest.raises(KeyError, match="'tissue' not found"):
         sm.pl.latent(mdata, "flat", color="tissue")
     with pytest.raises(ValueError, match="at least one"):

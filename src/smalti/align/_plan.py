@@ -167,6 +167,11 @@ class CellMatch:
     """``(n_1,)`` names of the cells that are matched."""
     target: pd.Index
     """``(n_2,)`` names of their candidates."""
+    reliability: pd.DataFrame | None = None
+    """Confidence against accuracy on known pairs that the confidence was not fitted to, in bins (``low``, ``high``,
+    ``n``, ``confidence``, ``accuracy``), for :func:`smalti.pl.calibration`; ``None`` if it was not calibrated."""
+    note: str = ""
+    """What has to be known of the confidence."""
 
     def to_frame(self) -> pd.DataFrame:
         """Return the columns ``match``, ``confidence`` and ``mutual`` by cell of the source."""
@@ -184,4 +189,9 @@ class CellMatch:
         return self.plan.transfer(values)
 
     def __repr__(self) -> str:
-        return f"CellMatch: {self.plan!r}"
+        text = f"CellMatch: {self.plan!r}"
+        if self.reliability is not None:
+            curve = self.reliability
+            error = float(((curve["accuracy"] - curve["confidence"]).abs() * curve["n"]).sum() / curve["n"].sum())
+            text += f"; reliability error {error:.3f} on {int(curve['n'].sum()):,} known pairs"
+        return f"{text}; {self.note}" if self.note else text

@@ -10,6 +10,7 @@ from ._gates import gates
 from ._history import history
 from ._latent import latent
 from ._learning_curve import learning_curve
+from ._markers import markers
 from ._mosaic import mosaic
 from ._overview import overview
 from ._planning import phase_diagram, sample_size
@@ -22,6 +23,7 @@ __all__ = [
     "history",
     "latent",
     "learning_curve",
+    "markers",
     "mosaic",
     "overview",
     "phase_diagram",

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from smalti._validate import check_keys
 from smalti.data import find_patterns, presence
+from smalti.tl import cell_values, find_key
 
 from ._axes import figure_of, make_axes
 from ._colors import INK, QUIET, UNKNOWN, by_name
@@ -34,6 +34,7 @@ def latent(
     key: str = "X_clue",
     *,
     color: str | Sequence[str] = PRESENCE,
+    layer: str | None = None,
     coordinates: str | NDArray[Any] | None = None,
     n_neighbors: int = 15,
     size: float | None = None,
@@ -45,7 +46,8 @@ def latent(
     """Draw a UMAP of a latent, one picture per colouring.
 
     If the MuData has a UMAP that scanpy computed from this latent, it is drawn; otherwise one is computed on a copy.
-    Nothing is written to ``mdata``. Cells are drawn in random order, so that no group covers another one.
+    Nothing is written to ``mdata``. Cells are drawn in random order, so that no group covers another one; cells of
+    which nothing is known, such as those where a protein was not measured, are grey and lie below.
 
     A UMAP shows who is near whom, not how well modalities match; for that see :func:`smalti.tl.evaluate`.
 
@@ -54,10 +56,14 @@ def latent(
     mdata
         The mosaic.
     key
-        Key of ``mdata.obsm`` with the latent. Cells with NaN (from a latent of one modality) are left out. If it has
-        two columns they are drawn as they are.
+        Key of ``mdata.obsm`` with the latent; ``"clue"`` finds ``"X_clue"``. Cells with NaN (from a latent of one
+        modality) are left out. If it has two columns they are drawn as they are.
     color
-        Columns of ``mdata.obs``, or ``"presence"`` for the modalities that each cell was measured in.
+        ``"presence"`` for the modalities that each cell was measured in, or any name that
+        :func:`smalti.tl.cell_values` knows: a column of ``mdata.obs``, a gene (``"CD3D"``), a protein of a named
+        modality (``"adt:CD3"``), a prediction (``"predicted adt:CD3"``).
+    layer
+        Layer that holds the values of features; ``.X`` by default.
     coordinates
         Key of ``mdata.obsm`` or array with ``(n_obs, 2)`` coordinates to draw instead.
     n_neighbors
@@ -80,24 +86,28 @@ def latent(
     Raises
     ------
     KeyError
-        If the latent or a column does not exist.
+        If the latent, a column or a feature does not exist.
     ValueError
         If coordinates or axes have the wrong shape or number.
     """
-    colors = [color] if isinstance(color, str) else list(color)
-    check_keys([c for c in colors if c != PRESENCE], [*mdata.obs.columns, PRESENCE], "Column of `mdata.obs`")
+    names = [color] if isinstance(color, str) else list(color)
+    columns = [_presence_names(mdata) if name == PRESENCE else cell_values(mdata, name, layer=layer) for name in names]
     xy, name = _coordinates(mdata, key, coordinates, n_neighbors, random_state)
     order = np.random.default_rng(random_state).permutation(np.flatnonzero(np.isfinite(xy).all(axis=1)))
     size = 12_000 / max(len(order), 1) if size is None else size
     size = float(np.clip(size, 0.5, 30)) if size else size
-    axes = make_axes(ax, len(colors), what="colouring", max_columns=3, panel=(4.4, 3.2))
-    for axis, column in zip(axes, colors, strict=True):
-        values = _presence_names(mdata) if column == PRESENCE else mdata.obs[column]
-        if column != PRESENCE and _is_continuous(values):
-            _draw_numbers(axis, xy, order, values.to_numpy(dtype=float), size)
+    palettes = [
+        None if _is_continuous(values) else _palette(mdata, title, values, palette)
+        for title, values in zip(names, columns, strict=True)
+    ]
+    beside = max((_legend_width(colors) for colors in palettes), default=0.0)
+    axes = make_axes(ax, len(names), what="colouring", max_columns=3, panel=(3.1 + beside, 3.2))
+    for axis, title, values, colors in zip(axes, names, columns, palettes, strict=True):
+        if colors is None:
+            _draw_numbers(axis, xy, order, values, size)
         else:
-            _draw_groups(axis, xy, order, values, size, _palette(mdata, column, values, palette))
-        axis.set_title(column, fontsize=10, color=INK, loc="left")
+            _draw_groups(axis, xy, order, values, size, colors)
+        axis.set_title(title, fontsize=10, color=INK, loc="left")
         axis.set(xticks=[], yticks=[])
         axis.set_xlabel(f"{name} 1", fontsize=8, color=QUIET, loc="left")
         axis.set_ylabel(f"{name} 2", fontsize=8, color=QUIET, loc="bottom")
@@ -114,7 +124,7 @@ def _coordinates(
 ) -> tuple[NDArray[Any], str]:
     """Return coordinates of every cell, NaN for those to leave out, and the name of the axes."""
     if given is None:
-        check_keys([key], list(mdata.obsm), "Latent in `mdata.obsm`")
+        key = find_key(mdata, key, "Latent in `mdata.obsm`")
         z = np.asarray(mdata.obsm[key])
         if z.ndim == 2 and z.shape[1] == 2:
             return z, key
@@ -124,7 +134,7 @@ def _coordinates(
         return umap_coordinates(z, n_neighbors=n_neighbors, random_state=random_state), "UMAP"
     name = "coordinate"
     if isinstance(given, str):
-        check_keys([given], list(mdata.obsm), "Coordinates in `mdata.obsm`")
+        given = find_key(mdata, given, "Coordinates in `mdata.obsm`")
         name, given = given.removeprefix("X_").upper(), mdata.obsm[given]
     xy = np.asarray(given, dtype=float)
     if xy.shape != (mdata.n_obs, 2):
@@ -178,18 +188,35 @@ def _draw_groups(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
-        fontsize=8,
+        fontsize=8 if len(handles) <= LEGEND_ROWS else 7,
         ncols=math.ceil(len(handles) / LEGEND_ROWS) or 1,
         handletextpad=0.1,
+        columnspacing=0.6,
         borderaxespad=0.2,
     )
 
 
-def _draw_numbers(ax: Axes, xy: NDArray[Any], order: NDArray[np.int64], values: NDArray[Any], size: float) -> None:
-    missing = order[~np.isfinite(values[order])]
+def _legend_width(colors: Mapping[str, str] | None) -> float:
+    """Return the inches that a legend, or for ``None`` a colour bar, takes beside its panel."""
+    if colors is None:
+        return 0.8
+    columns = math.ceil((len(colors) + 1) / LEGEND_ROWS)
+    letters = max((len(name) for name in colors), default=0) + 8  # with the number of cells
+    return max(1.3, columns * (0.2 + letters * (0.062 if columns == 1 else 0.055)))
+
+
+def _draw_numbers(ax: Axes, xy: NDArray[Any], order: NDArray[np.int64], values: pd.Series, size: float) -> None:
+    numbers = values.to_numpy(dtype=float)
+    known = np.isfinite(numbers[order])
+    missing, at = order[~known], order[known]
     ax.scatter(xy[missing, 0], xy[missing, 1], s=size, c=UNKNOWN, linewidths=0, rasterized=True)
-    at = order[np.isfinite(values[order])]
-    points = ax.scatter(xy[at, 0], xy[at, 1], s=size, c=values[at], cmap="viridis", linewidths=0, rasterized=True)
-    bar = ax.figure.colorbar(points, ax=ax, shrink=0.6)
+    points = ax.scatter(xy[at, 0], xy[at, 1], s=size, c=numbers[at], cmap="viridis", linewidths=0, rasterized=True)
+    # an inset, so that the bar stays at the panel whatever the aspect of the figure
+    bar = ax.figure.colorbar(points, cax=ax.inset_axes((1.03, 0.2, 0.035, 0.6)))
     bar.ax.tick_params(labelsize=8, colors=QUIET)
+    bar.set_label(str(values.attrs.get("scale", "")), fontsize=7, color=QUIET)
     bar.outline.set_visible(False)
+    if len(missing):
+        ax.annotate(
+            f"grey: not measured ({len(missing):,})", (1.03, 0.06), xycoords="axes fraction", fontsize=7, color=QUIET
+        )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from ._catalogue import MODELS, ModelEntry
+from ._cell_values import cell_values
 from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import evaluate
 from ._evaluation import Evaluation
 from ._facts import ModalityDescription
+from ._keys import find_key
 from ._label_report import LabelReport, label_report
 from ._linear_cca import LinearCCAResult, linear_cca
 from ._linear_joint import LinearJointResult, linear_joint
 from ._linear_probe import ProbeResult, linear_probe
+from ._loadings import Loadings, get_loadings
+from ._match import match
+from ._rank_features import rank_features
 from ._recommend import Recommendation
 
 __all__ = [
@@ -20,14 +25,20 @@ __all__ = [
     "LabelReport",
     "LinearCCAResult",
     "LinearJointResult",
+    "Loadings",
     "ModalityDescription",
     "MosaicDescription",
     "ProbeResult",
     "Recommendation",
+    "cell_values",
     "describe_mosaic",
     "evaluate",
+    "find_key",
+    "get_loadings",
     "label_report",
     "linear_cca",
     "linear_joint",
     "linear_probe",
+    "match",
+    "rank_features",
 ]
