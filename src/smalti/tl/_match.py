@@ -214,8 +214,8 @@ class _Search:
 
 
 def _latents_of_model(model: MosaicModel, mdata: MuData, source: str, target: str) -> list[NDArray[Any]]:
-    """Return latents of single modalities of unit length, from the block made for matching where there is one."""
-    block = "aligned" if "aligned" in model.blocks and getattr(model.module, "aligners", True) is not None else None
+    """Return latents of single modalities of unit length, from the block made for matching."""
+    block = "full" if getattr(model.module, "aligners", True) is None else "aligned"
     return [unit_rows(model.get_latent_representation(mdata, modality=name, block=block)) for name in (source, target)]
 
 

@@ -65,6 +65,8 @@ class ReadoutMixin(TrainingMixin):
     """Names of the model's own latents beside ``"joint"``."""
     aligned_block: ClassVar[str] = ALIGNED
     """The model's own block in which modalities are matched; ``"aligned"`` is another name for it."""
+    analysis_block: ClassVar[str] = JOINT
+    """What :meth:`get_latent_representation` gives after training; a model with coordinates of its own names them."""
     held_out_matching_: HeldOutMatching | None = None
     """Whether matching beats linear CCA on the validation pairs; ``None`` if there are too few."""
 
@@ -134,6 +136,8 @@ class ReadoutMixin(TrainingMixin):
         return self.aligned_block
 
     def _default_block(self) -> str:
+        if self.analysis_block != JOINT:
+            return self.analysis_block
         return JOINT if self.module.joint.ready else self.aligned_block
 
     def _check_block(self, block: str | Collection[str], modality: str | None) -> Any:
@@ -159,6 +163,8 @@ class ReadoutMixin(TrainingMixin):
 
     def _fit_readouts(self) -> None:
         """Fit the joint latent to all cells, and compare matching with linear CCA on the validation pairs."""
+        if self.analysis_block != JOINT:
+            return
         components = self.cell_components()
         if not components.values or not all(np.isfinite(x).all() for x in components.values.values()):
             return
