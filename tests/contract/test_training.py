@@ -17,8 +17,8 @@ from smalti._errors import NonFiniteLossError
 from smalti.data import presence
 from smalti.train import MosaicSplitter
 
-FITTED_AFTERWARDS = ("joint.", "aligners.")
-"""Entries of the state that are fitted to the trained network, or keep the last epoch where few pairs are held out."""
+FITTED_AFTERWARDS = ("joint.", "aligners.share", "aligners.axes", "aligners.n_axes")
+"""Entries of the state that are fitted to the trained network."""
 
 
 def epochs(model, key: str) -> np.ndarray:

@@ -122,19 +122,19 @@ def test_random_numbers_of_an_epoch_depend_on_seed_and_epoch_alone(toy, fit):
 
 
 def test_a_part_of_the_network_keeps_its_own_best_epoch() -> None:
-    class Three(torch.nn.Module):
+    class Two(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.c = (torch.nn.Linear(1, 1) for _ in range(3))
+            self.a, self.b = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
 
     class Plan:
-        module = Three()
+        module = Two()
 
     class State:
         sanity_checking, current_epoch = False, 0
         callback_metrics: dict[str, float] = {}
 
-    callbacks = [RestoreBest("all", but=("c.",)), RestoreBest("part", only=("b.",))]
+    callbacks = [RestoreBest("all"), RestoreBest("part", only=("b.",))]
     assert len({callback.state_key for callback in callbacks}) == 2
     for epoch, (whole, part) in enumerate([(3.0, 1.0), (2.0, 5.0), (4.0, 4.0)]):
         State.current_epoch, State.callback_metrics = epoch, {"all": whole, "part": part}
@@ -147,4 +147,3 @@ def test_a_part_of_the_network_keeps_its_own_best_epoch() -> None:
         callback.on_train_end(State(), Plan())
     assert Plan.module.a.weight.item() == 1
     assert Plan.module.b.weight.item() == 0
-    assert Plan.module.c.weight.item() == 2, "the last epoch"

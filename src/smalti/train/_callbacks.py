@@ -30,16 +30,12 @@ class RestoreBest(Callback):
     only
         Beginnings of the names of the weights it cares for; all by default. Parts that share no weight have their best
         epochs at different times.
-    but
-        Beginnings of the names of weights that keep what the last epoch gave them.
     first_epoch
         Epochs before it do not count: their objective was another one.
     """
 
-    def __init__(
-        self, monitor: str, *, only: tuple[str, ...] | None = None, but: tuple[str, ...] = (), first_epoch: int = 0
-    ) -> None:
-        self.monitor, self.only, self.but, self.first_epoch = monitor, only, but, first_epoch
+    def __init__(self, monitor: str, *, only: tuple[str, ...] | None = None, first_epoch: int = 0) -> None:
+        self.monitor, self.only, self.first_epoch = monitor, only, first_epoch
         self.best = math.inf
         self.best_epoch = -1
         self._weights: dict[str, Tensor] | None = None
@@ -58,18 +54,13 @@ class RestoreBest(Callback):
             return
         self.best, self.best_epoch = float(value), trainer.current_epoch
         network = cast("nn.Module", pl_module.module)
-        self._weights = {
-            name: weight.detach().cpu().clone()
-            for name, weight in network.state_dict().items()
-            if (self.only is None or name.startswith(self.only)) and not name.startswith(self.but)
-        }
+        chosen = {n: w for n, w in network.state_dict().items() if self.only is None or n.startswith(self.only)}
+        self._weights = {name: w.detach().cpu().clone() for name, w in chosen.items()}
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best weights back."""
         if self._weights is not None:
-            cast("nn.Module", pl_module.module).load_state_dict(
-                self._weights, strict=self.only is None and not self.but
-            )
+            cast("nn.Module", pl_module.module).load_state_dict(self._weights, strict=self.only is None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on from here."""

@@ -138,7 +138,7 @@ class TrainingMixin(GateMixin):
         if splitter.n_val:
             gated = self.gate_names()
             start = int(GateSchedule().refit * max_epochs) if gated else 0  # before, gates were others
-            callbacks.append(RestoreBest(MONITOR, but=self.last_epoch_parts(splitter), first_epoch=start))
+            callbacks.append(RestoreBest(MONITOR, first_epoch=start))
             for name, part in self.part_monitors(splitter).items():
                 callbacks.append(RestoreBest(name, only=part, first_epoch=start))
             options.setdefault("check_val_every_n_epoch", check_every)
@@ -195,10 +195,6 @@ class TrainingMixin(GateMixin):
     def part_monitors(self, splitter: MosaicSplitter) -> dict[str, tuple[str, ...]]:
         """Return parts of the network (beginnings of weight names) with a best epoch of their own, by monitor."""
         return {}
-
-    def last_epoch_parts(self, splitter: MosaicSplitter) -> tuple[str, ...]:
-        """Return parts of the network (beginnings of weight names) that keep their last epoch."""
-        return ()
 
     def epoch_calls(self) -> list[tuple[int, Callable[[int], None]]]:
         """Return what to call every so many epochs, with the number of the epoch, before it starts.

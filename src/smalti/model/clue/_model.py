@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ._options import CLUEOptions, CLUEWeights
 
-MIN_VALIDATION_PAIRS = 100
+MIN_VALIDATION_PAIRS = 10
 """Held-out pairs below which they cannot tell epochs apart."""
 
 
@@ -160,12 +160,6 @@ class CLUE(TranslationMixin, LabelMixin):
         if self.module.aligners is None or splitter.n_validation_pairs < MIN_VALIDATION_PAIRS:
             return {}
         return {"contrastive_validation": ("aligners.",)}
-
-    def last_epoch_parts(self, splitter: MosaicSplitter) -> tuple[str, ...]:
-        """With few held-out pairs the choice of an epoch is noise; the learning rate has fallen to zero at the last."""
-        if self.module.aligners is None or self.part_monitors(splitter):
-            return ()
-        return ("aligners.",)
 
     def suggested_steps(self, splitter: MosaicSplitter) -> int:
         """Return as many batches as draw every training pair 150 times, within 500 to ``default_steps``."""
