@@ -5,6 +5,7 @@ from __future__ import annotations
 from smalti._text import as_text
 
 from ._categories import UNLABELED, CategoryField, coalesce_obs
+from ._containers import check_mudata, from_anndata, read
 from ._dataset import MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
@@ -45,10 +46,12 @@ __all__ = [
     "MosaicManager",
     "Patterns",
     "as_text",
+    "check_mudata",
     "check_values",
     "coalesce_obs",
     "find_patterns",
     "fit_scaled",
+    "from_anndata",
     "infer_encoder_input",
     "infer_likelihood",
     "linked_groups",
@@ -59,6 +62,7 @@ __all__ = [
     "mostly_ones",
     "nonzero_share",
     "presence",
+    "read",
     "refuse_view",
     "resolve_modalities",
     "row_maps",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,6 +14,8 @@ from smalti._validate import check_keys, shorten
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 5_000_000
 """Values looked at in one go, so that checks need no copy of a whole modality."""
@@ -33,6 +37,33 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")
+    if isinstance(x, np.ndarray) or sp.issparse(x):
+        return x
+    kept = _read.setdefault(id(adata), {})
+    if layer not in kept:
+        if len(kept) == 0:
+            finalize(adata, _read.pop, id(adata), None)
+        kept[layer] = _in_memory(x, modality)
+    return kept[layer]
+
+
+_read: dict[int, dict[str | None, Any]] = {}
+"""Matrices that were read from disk or computed, by object and layer; they live as long as the object."""
+
+
+def _in_memory(x: Any, modality: str) -> Any:
+    """Return a matrix that lies on disk or is yet to be computed (dask) as one in memory, with a note."""
+    logger.info("Modality %r is a %s; its values are read into memory.", modality, type(x).__name__)
+    for method in ("to_memory", "compute"):
+        if hasattr(x, method):
+            x = getattr(x, method)()
+            break
+    else:
+        x = x[()] if hasattr(x, "file") else np.asarray(x)
+    if not (isinstance(x, np.ndarray) or sp.issparse(x)):
+        x = np.asarray(x)
+    if sp.issparse(x) and x.format not in ("csr", "csc"):
+        x = x.tocsr()
     return x
 
 

@@ -114,6 +114,8 @@ class TrainingMixin(GateMixin):
         NonFiniteLossError
             If a loss term becomes NaN or infinite.
         """
+        if self.adata is not None:
+            self._validate_anndata()
         self._check_trainable()
         batch_size = self.default_batch_size if batch_size is None else batch_size
         options = {"log_every_n_steps": 1, **(trainer_kwargs or {})}  # terms are logged per epoch in any case
