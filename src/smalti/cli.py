@@ -259,6 +259,10 @@ def _parse_modalities(text: str | None) -> dict[str, str | None] | None:
     if text is None:
         return None
     parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    names = [name.strip() for name, _, _ in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"--modalities names {', '.join(map(repr, twice))} more than once; name each modality once.")
     return {name.strip(): kind.strip() or None for name, _, kind in parts}
 
 

@@ -133,7 +133,7 @@ def test_files_that_are_something_else_get_one_sentence(tmp_path):
         sm.read(tmp_path / "nothing.h5mu")
 
 
-@pytest.mark.parametrize("kind", ["dask", "dask of sparse", "backed", "float16", "float16 sparse", "int8", "coo"])
+@pytest.mark.parametrize("kind", ["dask", "dask of sparse", "backed", "float16", "float16 sparse", "int8"])
 def test_values_that_are_not_in_memory_or_of_odd_types_give_the_same_latent(kind, tmp_path):
     da = pytest.importorskip("dask.array") if "dask" in kind else None
     mdata = build_mudata({"rna": counts(9, "g"), "adt": counts(5, "p")})
@@ -150,7 +150,6 @@ def test_values_that_are_not_in_memory_or_of_odd_types_give_the_same_latent(kind
             "float16": lambda: x.toarray().astype("float16"),
             "float16 sparse": lambda: _half(x),
             "int8": lambda: x.astype("int8"),
-            "coo": lambda: x.tocoo(),
         }[kind]()
     np.testing.assert_allclose(latent(mdata), expected, atol=1e-4)
 

@@ -21,6 +21,10 @@ BLOCK = 5_000_000
 """Values looked at in one go, so that checks need no copy of a whole modality."""
 
 
+LARGEST = 1e15
+"""Values beyond it overflow in single precision when they are squared and summed."""
+
+
 def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
     """Return ``adata.X`` or a layer of it, sparse or dense, as stored.
 
@@ -38,7 +42,7 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
     if x is None:
         raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")
     if isinstance(x, np.ndarray) or sp.issparse(x):
-        return x
+        return x.astype(np.float32) if x.dtype == np.float16 else x  # sums in half precision are of no use
     kept = _read.setdefault(id(adata), {})
     if layer not in kept:
         if len(kept) == 0:
@@ -117,6 +121,13 @@ def check_finite(x: Any, modality: str, names: Any) -> None:
         raise ValueError(f"Modality {modality!r} holds values of type {values.dtype}, expected numbers.")
     if values.dtype.kind != "f":
         return
+    if values.dtype.itemsize > 4:
+        largest = max((float(np.abs(values[i : i + BLOCK]).max()) for i in range(0, values.size, BLOCK)), default=0.0)
+        if np.isfinite(largest) and largest > LARGEST:
+            raise ValueError(
+                f"Modality {modality!r} has values up to {largest:.3g}, too large for single precision, in which "
+                f"models compute (at most {LARGEST:.3g}). Look for a wrong entry, or rescale the modality."
+            )
     bad = sum(int((~np.isfinite(values[i : i + BLOCK])).sum()) for i in range(0, values.size, BLOCK))
     if bad:
         if sp.issparse(x):
@@ -129,6 +140,36 @@ def check_finite(x: Any, modality: str, names: Any) -> None:
             f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or impute the "
             "values, or, if whole features were not measured in a batch, set them to zero and pass a `feature_mask`."
         )
+
+
+def counts_layer(adata: AnnData) -> str | None:
+    """Return the layer to use instead of ``.X`` that holds none: the first with counts; ``None`` if ``.X`` is fine."""
+    if adata.X is not None and (not has_numbers(adata.X) or looks_like_counts(adata.X)):
+        return None
+    for name, x in adata.layers.items():
+        if name and has_numbers(x) and 0 not in x.shape and looks_like_counts(x) and nonzero_share(x) > 0:
+            return str(name)
+    return None
+
+
+def has_numbers(x: Any) -> bool:
+    """Return whether a matrix in memory holds finite numbers."""
+    if not (isinstance(x, np.ndarray) or sp.issparse(x)) or x.dtype.kind not in "fiub":
+        return False
+    return bool(np.isfinite(stored_values(x)).all())
+
+
+def varies(x: Any) -> bool:
+    """Return whether not all cells have the same values."""
+    if x.shape[0] < 2:
+        return False
+    if sp.issparse(x):
+        if x.nnz == 0 or not np.any(x.data):
+            return False
+        first = x.tocsr()[[0]]
+        return bool(abs(x.tocsr()[1:] - first.__class__(np.ones((x.shape[0] - 1, 1))) @ first).max() > 0)
+    x = np.asarray(x)
+    return bool((x[1:] != x[0]).any())
 
 
 def looks_like_counts(x: Any) -> bool:
