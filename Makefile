@@ -30,7 +30,7 @@ define install
 	  || { tail -n 30 $(VENV)/install.log; echo 'Installation failed: see above and $(VENV)/install.log'; exit 1; }
 endef
 
-.PHONY: help demo test test-all lint docs bench clean
+.PHONY: help demo test test-all nightly lint docs bench clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,9 @@ test: lint ## lint, types and all quick tests
 
 test-all: lint ## the same with the slow learning tests
 	$(PYTEST)
+
+nightly: $(VENV)/.dev ## heavy trials: thousands of generated cases, pairs of options, faults at any moment
+	SMALTI_CASES=2000 $(PYTEST) -m nightly
 
 lint: $(VENV)/.dev ## ruff, and mypy on Python 3.11
 	$(BIN)/ruff check .

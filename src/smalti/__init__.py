@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import benchmark, data, datasets, metrics, model, pl, planning, pp, select, simulate, tl
+    from .data import from_anndata, read
 
 __version__ = version("smalti")
 
+PARTS = ("benchmark", "data", "datasets", "metrics", "model", "pl", "planning", "pp", "select", "simulate", "tl")
 __all__ = [
     "__version__",
     "benchmark",
     "data",
     "datasets",
+    "from_anndata",
     "metrics",
     "model",
     "pl",
     "planning",
     "pp",
+    "read",
     "select",
     "simulate",
     "tl",
@@ -29,8 +33,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a part of the package when it is first used: torch takes seconds, and ``smalti --help`` needs none."""
-    if name in __all__:
+    if name in PARTS:
         return import_module(f".{name}", __name__)
+    if name in __all__:
+        return getattr(import_module(".data", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

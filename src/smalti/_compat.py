@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary, finalize
 
 from scvi.data._constants import (
     _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES,
@@ -21,6 +22,10 @@ from scvi.data._constants import (
 )
 from scvi.model._utils import parse_device_args
 
+if TYPE_CHECKING:
+    from scvi.data import AnnDataManager
+    from scvi.model.base import BaseModelClass
+
 __all__ = [
     "FIELD_REGISTRIES",
     "SETUP_ARGS",
@@ -28,12 +33,50 @@ __all__ = [
     "SETUP_PREFIX",
     "STATE_REGISTRY",
     "distributed_strategy",
+    "forget_queries",
+    "forget_setup",
+    "keep_with_data",
+    "release",
     "resolve_device",
 ]
 
 
 SETUP_PREFIX = _SCVI_UUID_KEY.removesuffix("_uuid")
 """What all names begin with that ``setup_mudata`` leaves in a MuData."""
+
+
+class Managers(dict[str, Any]):
+    """Managers of a MuData by who registered them; kept on the object, so that they live as long as it does.
+
+    scvi-tools keeps them on model classes, and with them all data that were ever used. Copies start empty.
+    """
+
+    def __reduce__(self) -> Any:
+        return Managers, ()
+
+
+def keep_with_data(manager: AnnDataManager, owner: str) -> None:
+    """Let a manager live as long as its data; a later one of the same owner takes its place."""
+    vars(manager.adata).setdefault("_smalti_managers", Managers())[owner] = manager
+
+
+def forget_setup(cls: type[BaseModelClass]) -> None:
+    """Let scvi-tools' store of set-ups of a model class forget data that nobody else holds."""
+    if not isinstance(cls._setup_adata_manager_store, WeakValueDictionary):
+        cls._setup_adata_manager_store = WeakValueDictionary(cls._setup_adata_manager_store)
+
+
+def forget_queries(model: BaseModelClass) -> None:
+    """Let scvi-tools' store of the data of a model forget those that nobody else holds, and the model when it dies."""
+    store = type(model)._per_instance_manager_store
+    if model.id not in store:
+        store[model.id] = WeakValueDictionary()
+        finalize(model, store.pop, model.id, None)
+
+
+def release(data: Any, owner: str) -> None:
+    """Remove what an owner left with some data."""
+    vars(data).get("_smalti_managers", {}).pop(owner, None)
 
 
 def distributed_strategy(strategy: object) -> bool:

@@ -5,6 +5,8 @@ Every message says what was expected, what was found and where.
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +23,21 @@ def shorten(names: Iterable[object], limit: int = 5) -> str:
     return ", ".join(shown[:limit]) + f" and {len(shown) - limit} more"
 
 
+def is_number(value: object) -> bool:
+    """Return whether ``value`` is a single real number; text and truth values are none."""
+    return isinstance(value, numbers.Real | np.integer | np.floating) and not isinstance(value, bool | np.bool_)
+
+
 def check_choice(value: Any, choices: Collection[Any], what: str) -> Any:
     """Return ``value`` if it is one of ``choices``, else raise ``ValueError`` listing them."""
-    if value not in choices:
+    if not isinstance(value, Hashable) or value not in choices:
         raise ValueError(f"Expected `{what}` to be one of {shorten(choices, 20)}, found {value!r}.")
     return value
 
 
 def check_positive(value: float, what: str, *, allow_zero: bool = False) -> float:
     """Return ``value`` if it is finite and positive (or zero if allowed), else raise ``ValueError``."""
-    good = np.isfinite(value) and (value > 0 or (allow_zero and value == 0))
+    good = is_number(value) and np.isfinite(value) and (value > 0 or (allow_zero and value == 0))
     if not good:
         bound = ">= 0" if allow_zero else "> 0"
         raise ValueError(f"Expected `{what}` to be a finite number {bound}, found {value!r}.")
@@ -46,7 +53,7 @@ def check_count(value: int, what: str) -> int:
 
 def check_in_range(value: float, low: float, high: float, what: str) -> float:
     """Return ``value`` if ``low <= value <= high``, else raise ``ValueError``."""
-    if not low <= value <= high:
+    if not (is_number(value) and low <= value <= high):
         raise ValueError(f"Expected `{what}` to be in interval [{low}, {high}], found {value!r}.")
     return value
 

@@ -39,7 +39,7 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-In = Annotated[Path, typer.Argument(metavar="IN", help="MuData file (.h5mu) with raw counts.")]
+In = Annotated[Path, typer.Argument(metavar="IN", help="Raw counts: .h5mu, .h5ad, 10x .h5, or a .zarr folder.")]
 BatchKey = Annotated[str | None, typer.Option(help="Column of .obs with the batch of every cell.")]
 LabelsKey = Annotated[str | None, typer.Option(help="Column of .obs with labels.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs at most; chosen by the size of the data by default.")]
@@ -241,19 +241,10 @@ def _quiet_libraries() -> None:
 
 
 def _read(path: Path, batch_key: str | None, labels_key: str | None) -> MuData:
-    """Read a MuData; columns that only the modalities have are collected."""
-    import mudata
+    """Read a mosaic; columns that only the modalities have are collected."""
+    from smalti.data import coalesce_obs, read
 
-    from smalti._mudata import no_pull
-    from smalti.data import coalesce_obs
-
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    try:
-        with no_pull():
-            mdata = mudata.read_h5mu(path)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a MuData file (.h5mu): {error}") from error
+    mdata = read(path)
     for key in filter(None, (batch_key, labels_key)):
         if key not in mdata.obs and any(key in adata.obs for adata in mdata.mod.values()):
             mdata.obs[key] = coalesce_obs(mdata, key)
@@ -279,6 +270,10 @@ def _parse_modalities(text: str | None) -> dict[str, str | None] | None:
     if text is None:
         return None
     parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    names = [name.strip() for name, _, _ in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"--modalities names {', '.join(map(repr, twice))} more than once; name each modality once.")
     return {name.strip(): kind.strip() or None for name, _, kind in parts}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from smalti._text import as_text
 
 from ._categories import UNLABELED, CategoryField, coalesce_obs
+from ._containers import check_mudata, from_anndata, read
 from ._dataset import MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
@@ -15,6 +16,7 @@ from ._modality import (
     Modality,
     ModalityLike,
     check_values,
+    check_varies,
     infer_encoder_input,
     infer_likelihood,
     refuse_view,
@@ -24,7 +26,7 @@ from ._moments import fit_scaled
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
-from ._values import looks_like_counts, matrix_of, mostly_ones, nonzero_share
+from ._values import counts_layer, looks_like_counts, matrix_of, mostly_ones, nonzero_share
 
 __all__ = [
     "COUNT_LIKELIHOODS",
@@ -45,10 +47,14 @@ __all__ = [
     "MosaicManager",
     "Patterns",
     "as_text",
+    "check_mudata",
     "check_values",
+    "check_varies",
     "coalesce_obs",
+    "counts_layer",
     "find_patterns",
     "fit_scaled",
+    "from_anndata",
     "infer_encoder_input",
     "infer_likelihood",
     "linked_groups",
@@ -59,6 +65,7 @@ __all__ = [
     "mostly_ones",
     "nonzero_share",
     "presence",
+    "read",
     "refuse_view",
     "resolve_modalities",
     "row_maps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +159,14 @@ class CategoryField(BaseAnnDataField):
         found = pd.unique(as_text(adata_target.obs[self.column]).dropna())
         known = {*map(text_of, state_registry["categories"]), text_of(self.missing)}
         new = [value for value in found if value not in known]
-        if new:
+        if new and self.missing is not None:
+            warnings.warn(
+                f"Column {self.column!r} has {self.key} the model was not trained on: {shorten(new)}. Latents do not "
+                "need them; where labels are looked at, these cells count as not labelled.",
+                UserWarning,
+                stacklevel=2,
+            )
+        elif new:
             raise ValueError(
                 f"Column {self.column!r} has values the model was not trained on: {shorten(new)}; known: "
                 f"{shorten(state_registry['categories'], 20)}. Train with these cells, or set the {self.key} to the "

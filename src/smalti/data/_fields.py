@@ -79,6 +79,11 @@ class ModalityField(BaseAnnDataField):
         """Return the matrix of the modality, its own rows, as stored."""
         return matrix_of(adata.mod[self.name], self.spec.layer, self.name)
 
+    def has_values(self, adata: MuData) -> bool:
+        """Return whether the modality still has the matrix."""
+        mod = adata.mod[self.name]
+        return mod.X is not None if self.spec.layer is None else self.spec.layer in mod.layers
+
     def validate_field(self, adata: MuData) -> None:
         """Values are checked when specifications are resolved, before any field is made."""
 

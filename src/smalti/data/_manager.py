@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from smalti._validate import shorten
 from ._categories import CategoryField
 from ._dataset import MosaicDataset
 from ._fields import ModalityField
+from ._fingerprint import Fingerprint, fingerprint
 from ._modality import check_cells
 from ._presence import row_maps
 from ._reader import make_reader
@@ -43,6 +45,8 @@ class MosaicManager(AnnDataManager):
     ) -> None:
         checks = validation_checks or AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
         super().__init__(fields, setup_method_args, checks)
+        self.revision = 0
+        """How often the data were changed in place since they were registered."""
 
     def register_fields(
         self, adata: MuData, source_registry: dict[str, Any] | None = None, **transfer_kwargs: Any
@@ -58,6 +62,60 @@ class MosaicManager(AnnDataManager):
                 raise KeyError(f"The MuData has none of the modalities {shorten(names)}, only {shorten(adata.mod)}.")
             check_cells(adata, here)
         super().register_fields(adata, source_registry=source_registry, **transfer_kwargs)
+        self._seen = self.fingerprint()
+
+    def validate(self) -> None:
+        """Check data that were changed since they were registered as a query is checked.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If they no longer fit what was registered; the message begins with what was changed.
+
+        Warns
+        -----
+        UserWarning
+            If they were changed but still fit.
+        """
+        self._assert_anndata_registered()
+        now = self.fingerprint()
+        changed = now.differences(self._seen)
+        if changed:
+            what = f"Since the data were set up, {_listed(changed)} changed in place."
+            try:
+                self._check_as_query()
+            except (KeyError, ValueError) as error:
+                text = str(error.args[0]) if error.args else str(error)
+                raise type(error)(f"{what} {text}") from error
+            warnings.warn(
+                f"{what} The data still fit the model and are read as they are now; call `setup_mudata` again to train "
+                "a new model on them.",
+                UserWarning,
+                stacklevel=3,
+            )
+            self._seen, self.revision = now, self.revision + 1
+        super().validate()
+
+    def fingerprint(self) -> Fingerprint:
+        """Return what the data look like now, see :class:`Fingerprint`."""
+        matrices: dict[str, list[Any]] = {}
+        for field in self.modality_fields:
+            if field.name in self.adata.mod:
+                mod = self.adata.mod[field.name]
+                layer = field.get_field_data(self.adata) if field.has_values(self.adata) else None
+                given = [] if field.input_key is None else [mod.obsm.get(field.input_key)]
+                matrices[field.name] = [x for x in (layer, *given) if x is not None]
+        columns = [field.column for field in self.fields if isinstance(field, CategoryField) and field.column]
+        return fingerprint(self.adata, matrices, columns)
+
+    def _check_as_query(self) -> None:
+        here = [field.name for field in self.modality_fields if field.name in self.adata.mod]
+        if not here:
+            raise KeyError(f"The MuData has only {shorten(self.adata.mod)}.")
+        check_cells(self.adata, here)
+        for field in self.fields:
+            if not field.is_empty:
+                field.transfer_field(self.get_state_registry(field.registry_key), self.adata)
 
     def _get_setup_method_args(self) -> dict[str, Any]:
         # upstream forgets the setup method on transfer; a saved model then looks for AnnData
@@ -117,3 +175,7 @@ class MosaicManager(AnnDataManager):
             components=components,
             indices=indices,
         )
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,11 +16,13 @@ from ._presence import presence, row_maps
 from ._values import (
     check_finite,
     components_of,
+    counts_layer,
     describe_bad_counts,
     looks_like_counts,
     matrix_of,
     mostly_ones,
     nonzero_share,
+    varies,
 )
 
 if TYPE_CHECKING:
@@ -197,7 +200,9 @@ def resolve_modalities(
     if not here:
         raise KeyError(f"None of the modalities {shorten(specs, 20)} is in the MuData, which has {shorten(mdata.mod)}.")
     check_cells(mdata, here)
-    return {name: _resolve(mdata, name, spec) if name in here else spec for name, spec in specs.items()}
+    return {
+        name: _resolve(mdata, name, spec, must_vary=required) if name in here else spec for name, spec in specs.items()
+    }
 
 
 def refuse_view(mdata: MuData) -> None:
@@ -256,8 +261,26 @@ def check_values(mdata: MuData, name: str, spec: Modality) -> Any:
     return x
 
 
-def _resolve(mdata: MuData, name: str, spec: Modality) -> Modality:
+def check_varies(x: Any, name: str) -> None:
+    """Raise ``ValueError`` if all cells of a modality are alike, so that nothing can be learned from it."""
+    if not varies(x):
+        why = "one cell only" if x.shape[0] == 1 else f"the same values in all of its {x.shape[0]} cells"
+        raise ValueError(
+            f"Modality {name!r} has {why}, from which nothing can be learned. Leave it out of `modalities`, or look "
+            "for what went wrong when it was made."
+        )
+
+
+def _resolve(mdata: MuData, name: str, spec: Modality, *, must_vary: bool) -> Modality:
     adata = mdata.mod[name]
+    if spec.layer is None and spec.likelihood is None and must_vary and (layer := counts_layer(adata)) is not None:
+        spec = replace(spec, layer=layer)
+        warnings.warn(
+            f"Modality {name!r}: `.X` holds no counts, but layer {layer!r} does, so it is used. To model `.X` itself, "
+            f"name its likelihood, `modalities={{{name!r}: 'gaussian'}}`.",
+            UserWarning,
+            stacklevel=4,
+        )
     x = check_values(mdata, name, spec)
     likelihood = spec.likelihood
     if likelihood is None:
@@ -269,6 +292,8 @@ def _resolve(mdata: MuData, name: str, spec: Modality) -> Modality:
         logger.info("Modality %r: encoder input %r, inferred from the values.", name, encoder_input)
     elif encoder_input not in ENCODER_INPUTS:
         components_of(adata, encoder_input, name)
+    if must_vary and encoder_input in ("lsi", "pca", "clr"):
+        check_varies(x, name)
     if spec.gate is not None and encoder_input not in ENCODER_INPUTS:
         raise ValueError(
             f"Gates act on features, but the encoder of modality {name!r} sees components, `.obsm[{encoder_input!r}]`. "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+
 BLOCK = 5_000_000
 """Values looked at in one go, so that checks need no copy of a whole modality."""
+
+
+LARGEST = 1e15
+"""Values beyond it overflow in single precision when they are squared and summed."""
 
 
 def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
@@ -33,6 +41,33 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")
+    if isinstance(x, np.ndarray) or sp.issparse(x):
+        return x.astype(np.float32) if x.dtype == np.float16 else x  # sums in half precision are of no use
+    kept = _read.setdefault(id(adata), {})
+    if layer not in kept:
+        if len(kept) == 0:
+            finalize(adata, _read.pop, id(adata), None)
+        kept[layer] = _in_memory(x, modality)
+    return kept[layer]
+
+
+_read: dict[int, dict[str | None, Any]] = {}
+"""Matrices that were read from disk or computed, by object and layer; they live as long as the object."""
+
+
+def _in_memory(x: Any, modality: str) -> Any:
+    """Return a matrix that lies on disk or is yet to be computed (dask) as one in memory, with a note."""
+    logger.info("Modality %r is a %s; its values are read into memory.", modality, type(x).__name__)
+    for method in ("to_memory", "compute"):
+        if hasattr(x, method):
+            x = getattr(x, method)()
+            break
+    else:
+        x = x[()] if hasattr(x, "file") else np.asarray(x)
+    if not (isinstance(x, np.ndarray) or sp.issparse(x)):
+        x = np.asarray(x)
+    if sp.issparse(x) and x.format not in ("csr", "csc"):
+        x = x.tocsr()
     return x
 
 
@@ -86,6 +121,13 @@ def check_finite(x: Any, modality: str, names: Any) -> None:
         raise ValueError(f"Modality {modality!r} holds values of type {values.dtype}, expected numbers.")
     if values.dtype.kind != "f":
         return
+    if values.dtype.itemsize > 4:
+        largest = max((float(np.abs(values[i : i + BLOCK]).max()) for i in range(0, values.size, BLOCK)), default=0.0)
+        if np.isfinite(largest) and largest > LARGEST:
+            raise ValueError(
+                f"Modality {modality!r} has values up to {largest:.3g}, too large for single precision, in which "
+                f"models compute (at most {LARGEST:.3g}). Look for a wrong entry, or rescale the modality."
+            )
     bad = sum(int((~np.isfinite(values[i : i + BLOCK])).sum()) for i in range(0, values.size, BLOCK))
     if bad:
         if sp.issparse(x):
@@ -98,6 +140,36 @@ def check_finite(x: Any, modality: str, names: Any) -> None:
             f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or impute the "
             "values, or, if whole features were not measured in a batch, set them to zero and pass a `feature_mask`."
         )
+
+
+def counts_layer(adata: AnnData) -> str | None:
+    """Return the layer to use instead of ``.X`` that holds none: the first with counts; ``None`` if ``.X`` is fine."""
+    if adata.X is not None and (not has_numbers(adata.X) or looks_like_counts(adata.X)):
+        return None
+    for name, x in adata.layers.items():
+        if name and has_numbers(x) and 0 not in x.shape and looks_like_counts(x) and nonzero_share(x) > 0:
+            return str(name)
+    return None
+
+
+def has_numbers(x: Any) -> bool:
+    """Return whether a matrix in memory holds finite numbers."""
+    if not (isinstance(x, np.ndarray) or sp.issparse(x)) or x.dtype.kind not in "fiub":
+        return False
+    return bool(np.isfinite(stored_values(x)).all())
+
+
+def varies(x: Any) -> bool:
+    """Return whether not all cells have the same values."""
+    if x.shape[0] < 2:
+        return False
+    if sp.issparse(x):
+        if x.nnz == 0 or not np.any(x.data):
+            return False
+        first = x.tocsr()[[0]]
+        return bool(abs(x.tocsr()[1:] - first.__class__(np.ones((x.shape[0] - 1, 1))) @ first).max() > 0)
+    x = np.asarray(x)
+    return bool((x[1:] != x[0]).any())
 
 
 def looks_like_counts(x: Any) -> bool:

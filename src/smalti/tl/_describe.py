@@ -10,13 +10,23 @@ import pandas as pd
 
 from smalti._errors import SmaltiError
 from smalti._validate import shorten
-from smalti.data import UNLABELED, CategoryField, find_patterns, matrix_of, refuse_view, row_maps, shared_cells
+from smalti.data import (
+    UNLABELED,
+    CategoryField,
+    check_mudata,
+    find_patterns,
+    matrix_of,
+    refuse_view,
+    row_maps,
+    shared_cells,
+)
 
 from ._confounding import confounded_labels, confounded_presence
 from ._describe_text import as_html, as_text
 from ._description import MosaicFacts
-from ._facts import ModalityDescription, panel_gaps, read_modality, read_presence
+from ._facts import ModalityDescription, panel_gaps, read_modality, read_presence, totals
 from ._feature_links import find_links
+from ._pairing import outlier_notes, pairing_notes
 from ._recommend import recommend
 
 if TYPE_CHECKING:
@@ -78,6 +88,7 @@ def describe_mosaic(
     >>> found.pattern_sizes.tolist()
     [800, 400, 400]
     """
+    check_mudata(mdata)
     names = list(mdata.mod)
     if not names:
         raise ValueError("The MuData has no modality: build it from AnnData objects, `MuData({'rna': rna, ...})`.")
@@ -92,15 +103,22 @@ def describe_mosaic(
     label, label_names = _codes(mdata, "labels", labels_key, unlabeled_category, problems)
 
     modalities, notes = {}, []
+    sums: dict[str, NDArray[np.float64]] = {}
     for name in names:
         modalities[name], bad, odd = read_modality(mdata, name)
         problems += bad
         notes += odd
-        if modalities[name].median_total is not None and len(batch_names) > 1 and not complaints:
-            x = matrix_of(mdata.mod[name], modalities[name].layer, name)
+        if modalities[name].median_total is None or complaints:
+            continue
+        x = matrix_of(mdata.mod[name], modalities[name].layer, name)
+        sums[name] = totals(x)
+        notes += outlier_notes(x, name, mdata.mod[name].obs_names, mdata.mod[name].var_names)
+        if len(batch_names) > 1:
             notes += panel_gaps(x, batch[_cells_of_rows(mdata, name)], batch_names, name)
     notes += confounded_presence(here, batch, batch_names)
     notes += confounded_labels(label, label_names, batch, batch_names)
+    if not complaints:
+        notes += pairing_notes(mdata, sums)
     lonely = ~here.any(axis=1)
     if lonely.any():
         problems.append(

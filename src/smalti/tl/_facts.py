@@ -12,6 +12,8 @@ from smalti._errors import SmaltiError
 from smalti.data import (
     Modality,
     check_values,
+    check_varies,
+    counts_layer,
     infer_encoder_input,
     infer_likelihood,
     looks_like_counts,
@@ -21,7 +23,6 @@ from smalti.data import (
 )
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -74,9 +75,10 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
     if not (adata.n_obs and adata.n_vars):
         lacks = "no cell" if not adata.n_obs else "no variable"
         return ModalityDescription(**size), [f"Modality {name!r} has {lacks}. Leave it out of `modalities`."], []
-    layer = _counts_layer(adata)
+    layer = counts_layer(adata)
     try:
         x = check_values(mdata, name, Modality(layer=layer))
+        check_varies(x, name)
     except (ValueError, KeyError) as error:
         return ModalityDescription(**size), [str(error.args[0])], []
     likelihood = infer_likelihood(x)
@@ -85,7 +87,7 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
         layer=layer,
         values=_in_words(x),
         nonzero=nonzero_share(x),
-        median_total=float(np.median(_totals(x))) if looks_like_counts(x) else None,
+        median_total=float(np.median(totals(x))) if looks_like_counts(x) else None,
         likelihood=likelihood,
         encoder_input=infer_encoder_input(x, likelihood),
     )
@@ -132,20 +134,13 @@ def _seen(x: Any, codes: NDArray[np.int64], n_batches: int) -> NDArray[np.float6
     return np.asarray(product.todense(), dtype=np.float64)
 
 
-def _counts_layer(adata: AnnData) -> str | None:
-    """Return the first layer that holds counts if ``.X`` does not."""
-    if adata.X is not None and looks_like_counts(adata.X):
-        return None
-    return next((key for key, x in adata.layers.items() if looks_like_counts(x)), None)
-
-
 def _in_words(x: Any) -> str:
     if not looks_like_counts(x):
         return "reals"
     return "counts, mostly 0 or 1" if mostly_ones(x) else "counts"
 
 
-def _totals(x: Any) -> NDArray[np.float64]:
+def totals(x: Any) -> NDArray[np.float64]:
     return np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
 
 
@@ -161,7 +156,7 @@ def _remarks(x: Any, name: str, facts: ModalityDescription) -> list[str]:
                 "counts: put them into `.X` or a layer if you have them."
             )
         return found
-    empty = int((_totals(x) == 0).sum())
+    empty = int((totals(x) == 0).sum())
     if empty:
         found.append(f"{empty:,} cells have only zeros in {name!r}; they count as measured.")
     silent = facts.n_vars - int(np.count_nonzero(_seen(x, np.zeros(x.shape[0], dtype=np.int64), 1)))

@@ -59,8 +59,12 @@ class RestoreBest(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the best weights back."""
+        self.restore(cast("nn.Module", pl_module.module))
+
+    def restore(self, network: nn.Module) -> None:
+        """Put the best weights back into a network, if any epoch was looked at."""
         if self._weights is not None:
-            cast("nn.Module", pl_module.module).load_state_dict(self._weights, strict=self.only is None)
+            network.load_state_dict(self._weights, strict=self.only is None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on from here."""

@@ -38,6 +38,8 @@ class MosaicPlan(TrainingPlan):
         self.options = options or PlanOptions()  # the base class asks for the weight of the divergence right away
         super().__init__(module, lr=self.options.lr, weight_decay=self.options.weight_decay)
         self.means = {"train": EpochMeans(), "validation": EpochMeans()}
+        self.failed: Any = None
+        """The minibatch whose loss was not finite, if one was."""
 
     @property
     def n_steps(self) -> int:
@@ -144,7 +146,11 @@ class MosaicPlan(TrainingPlan):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the network and stop at the first loss that is not finite."""
         out = self.module(*args, **kwargs)
-        check_loss(out[2])
+        try:
+            check_loss(out[2])
+        except NonFiniteLossError:
+            self.failed = args[0] if args else None
+            raise
         return out
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:

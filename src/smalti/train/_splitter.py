@@ -8,7 +8,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from smalti._validate import check_in_range, check_positive, shorten
+from smalti._validate import check_count, check_in_range, shorten
 
 from ._paired import MosaicBatchSampler
 
@@ -67,7 +67,7 @@ class MosaicSplitter(LightningDataModule):
     ) -> None:
         super().__init__()
         check_in_range(train_size, 1e-6, 1, "train_size")
-        check_positive(batch_size, "batch_size")
+        check_count(batch_size, "batch_size")
         check_in_range(paired_share, 0, 1, "paired_share")
         self.manager, self.batch_size, self.paired_share = manager, int(batch_size), paired_share
         self.seed, self.num_workers = seed, num_workers
@@ -99,6 +99,11 @@ class MosaicSplitter(LightningDataModule):
             given = np.asarray(given)
             if given.dtype == bool and given.shape != (n,):
                 raise ValueError(f"A boolean `validation_indices` needs {n} entries, found {given.size}.")
+            if given.dtype != bool and given.size and given.dtype.kind not in "iu":
+                raise TypeError(
+                    f"Expected `validation_indices` to be positions or a boolean mask, found {given.dtype}. For a "
+                    "share of the cells, use `train_size`."
+                )
             chosen = np.flatnonzero(given) if given.dtype == bool else np.unique(given.astype(np.int64))
             outside = chosen[(chosen < 0) | (chosen >= n)]
             if outside.size:

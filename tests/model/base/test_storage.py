@@ -191,6 +191,8 @@ def test_a_process_killed_between_two_files_leaves_one_whole_model(folder, tmp_p
     UnpairedCCA.load(left[-1]).save(left[min(moment, len(left) - 1)], overwrite=True)
 
 
+@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_kill_while_saving_leaves_a_whole_model(folder, tmp_path):
     script = textwrap.dedent(
         """

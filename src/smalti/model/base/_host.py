@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import finalize, ref
 
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.model.base import BaseModelClass
 
-from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY
+from smalti._compat import (
+    FIELD_REGISTRIES,
+    SETUP_ARGS,
+    STATE_REGISTRY,
+    forget_queries,
+    forget_setup,
+    keep_with_data,
+    release,
+)
 from smalti._errors import MosaicAlignmentError, NotFittedError
 from smalti._validate import check_choice, shorten
-from smalti.data import PREFIX, CategoryField, ModalityField, MosaicManager, refuse_view, resolve_modalities, to_device
+from smalti.data import (
+    PREFIX,
+    CategoryField,
+    ModalityField,
+    MosaicManager,
+    check_mudata,
+    refuse_view,
+    resolve_modalities,
+    to_device,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +77,14 @@ class MosaicHost(BaseModelClass):
         raise NotImplementedError(
             f"{cls.__name__} integrates modalities: put them into a MuData, "
             f"`mudata.MuData({{'rna': rna, 'adt': adt}})`, and call `{cls.__name__}.setup_mudata`."
+        )
+
+    @classmethod
+    def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
+        """Not offered: batches of a single AnnData from disk have no modalities."""
+        raise NotImplementedError(
+            f"{cls.__name__} reads modalities from a MuData in memory, not from an annbatch loader: call "
+            f"`{cls.__name__}.setup_mudata(mdata)`."
         )
 
     @classmethod
@@ -109,6 +135,7 @@ class MosaicHost(BaseModelClass):
             labels_key=labels_key,
             unlabeled_category=unlabeled_category,
         )
+        check_mudata(mdata)
         specs = resolve_modalities(mdata, modalities, required=source_registry is None)
         gated = [name for name, spec in specs.items() if spec.gate]
         if gated and not cls.has_gates:
@@ -128,14 +155,32 @@ class MosaicHost(BaseModelClass):
         manager.register_fields(mdata, source_registry=source_registry)
         cls.register_manager(manager)
 
+    @classmethod
+    def register_manager(cls, adata_manager: Any) -> None:
+        """Remember a set-up for as long as its data live."""
+        forget_setup(cls)
+        keep_with_data(adata_manager, cls.__qualname__)
+        super().register_manager(adata_manager)
+
+    def _register_manager_for_instance(self, adata_manager: Any) -> None:
+        """Remember data of this model for as long as they and the model live."""
+        forget_queries(self)
+        keep_with_data(adata_manager, self.id)
+        finalize(self, _release, ref(adata_manager.adata), self.id)
+        super()._register_manager_for_instance(adata_manager)
+
     def _validate_anndata(self, adata: MuData | None = None, copy_if_view: bool = True) -> MuData:
         """Refuse views (their order cannot be trusted) and register new data with the model's set-up."""
         if adata is None:
             if self.adata is None:
                 raise NotFittedError("The model was loaded without data: pass `mdata=`, or set `model.adata = mdata`.")
             adata = self.adata
+        check_mudata(adata)
         refuse_view(adata)
-        return super()._validate_anndata(adata, copy_if_view=False)
+        super()._validate_anndata(adata, copy_if_view=False)
+        if self._components is not None and self._components[0].revision:
+            self._components = None  # of values that were changed since
+        return adata
 
     # ------------------------------------------------------------------ the data
 
@@ -205,6 +250,12 @@ class MosaicHost(BaseModelClass):
         if not here.any():
             raise ValueError(f"None of the {len(here)} cells was measured in modality {modality!r}.")
         return here
+
+
+def _release(data: ref[MuData], owner: str) -> None:
+    mdata = data()
+    if mdata is not None:
+        release(mdata, owner)
 
 
 def positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> NDArray[np.int64]:

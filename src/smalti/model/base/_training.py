@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import warnings
@@ -14,8 +16,8 @@ from lightning.pytorch.callbacks import EarlyStopping
 from scvi.train import TrainRunner
 
 from smalti._compat import distributed_strategy
-from smalti._errors import UnsafeFileError
-from smalti._validate import check_positive
+from smalti._files import check_writable
+from smalti._validate import check_count
 from smalti.nn import GateSchedule
 from smalti.train import (
     AdversarialPlan,
@@ -28,7 +30,10 @@ from smalti.train import (
     WriteCheckpoint,
 )
 
+from ._checkpoint import safe_checkpoint
 from ._gates import GateMixin
+from ._persistence import to_plain
+from ._running import run_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,6 +79,8 @@ class TrainingMixin(GateMixin):
     ) -> None:
         """Train the model; afterwards ``history`` holds every logged term per epoch.
 
+        Ctrl-C stops the training after the batch at hand; the model keeps history and best weights and can be used.
+
         Parameters
         ----------
         max_epochs
@@ -114,8 +121,10 @@ class TrainingMixin(GateMixin):
         NonFiniteLossError
             If a loss term becomes NaN or infinite.
         """
+        if self.adata is not None:
+            self._validate_anndata()
         self._check_trainable()
-        batch_size = self.default_batch_size if batch_size is None else batch_size
+        batch_size = self.default_batch_size if batch_size is None else check_count(batch_size, "batch_size")
         options = {"log_every_n_steps": 1, **(trainer_kwargs or {})}  # terms are logged per epoch in any case
         distributed = distributed_strategy(options.get("strategy"))
         splitter = MosaicSplitter(
@@ -131,7 +140,7 @@ class TrainingMixin(GateMixin):
         )
         if max_epochs is None:
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
-        check_positive(max_epochs, "max_epochs")
+        max_epochs = check_count(max_epochs, "max_epochs")
         check_every = max(1, max_epochs // MAX_CHECKS)
         callbacks = [SeedEpochs(self.random_state), *options.pop("callbacks", [])]
         callbacks += [EveryEpochs(every, call) for every, call in self.epoch_calls()]
@@ -147,9 +156,11 @@ class TrainingMixin(GateMixin):
                 # after validation, so that a checkpoint of the epoch knows the result
                 callbacks.append(EarlyStopping(MONITOR, patience=patience, check_on_train_epoch_end=False))
         if checkpoint is not None:
-            callbacks.append(WriteCheckpoint(checkpoint))
+            check_writable(checkpoint)
+            identity = self._identity(splitter)
+            callbacks.append(WriteCheckpoint(checkpoint, identity=identity))
             if resume and Path(checkpoint).exists():
-                options["ckpt_path"] = str(_safe_checkpoint(Path(checkpoint)))
+                options["ckpt_path"] = str(safe_checkpoint(Path(checkpoint), identity))
         if progress != "auto":
             options["enable_progress_bar"] = progress
         plan_cls = AdversarialPlan if self.uses_adversary else MosaicPlan
@@ -174,12 +185,22 @@ class TrainingMixin(GateMixin):
                 **options,
             )
             try:
-                runner()
-                self._after_training()
-                self._fit_readouts()
-                self.report_gates()
+                if run_training(self, runner):
+                    self._after_training()
+                    self._fit_readouts()
+                    self.report_gates()
             finally:  # the logger writes tables of objects
                 self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
+
+    def _identity(self, splitter: MosaicSplitter) -> dict[str, str]:
+        """Return what a checkpoint must have in common with this training, as text."""
+        config = json.dumps(to_plain(self.config_), sort_keys=True)
+        return {
+            "model": type(self).__name__,
+            "options of the model": hashlib.sha256(config.encode()).hexdigest(),
+            "data": self.adata_manager.fingerprint().digest(),
+            "validation cells": hashlib.sha256(splitter.val_idx.tobytes()).hexdigest(),
+        }
 
     # ------------------------------------------------------- what models may change
 
@@ -243,13 +264,3 @@ def _quiet_lightning() -> Iterator[None]:
     finally:
         for each, level in zip(loggers, levels, strict=True):
             each.setLevel(level)
-
-
-def _safe_checkpoint(path: Path) -> Path:
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UnsafeFileError(
-            f"The checkpoint {path} holds more than tensors and plain values, so it is not opened: {error}"
-        ) from error
-    return path

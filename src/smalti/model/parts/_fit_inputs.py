@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
+from smalti._validate import check_count
 from smalti.data import (
     COUNT_LIKELIHOODS,
     ENCODER_INPUTS,
@@ -64,6 +65,8 @@ class FittedInputs:
     """
 
     def __init__(self, manager: MosaicManager, *, n_components: int | None = None, random_state: int = 0) -> None:
+        if n_components is not None:
+            check_count(n_components, "n_components")
         self.manager = manager
         self.maps = manager.row_maps()
         self.batch = manager.codes()[REGISTRY_KEYS.BATCH_KEY]
@@ -203,7 +206,12 @@ class FittedInputs:
         limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
         transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
-        transform.fit(x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name])
+        try:
+            transform.fit(x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name])
+        except ValueError as error:
+            raise ValueError(
+                f"Modality {name!r}: {error} Leave it out of `modalities`, or look at its values."
+            ) from error
         self.layers[name] = transform.to_module()
         self.components[name] = transform.transform(x, batch=batch)
 
