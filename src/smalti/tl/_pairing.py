@@ -59,8 +59,8 @@ def pairing_notes(mdata: MuData, totals: Mapping[str, NDArray[np.float64]]) -> l
                 notes.append(
                     f"{int(differ.sum()):,} of {int(known.sum()):,} cells that {a!r} and {b!r} share by name have "
                     f"another {column!r} in each (such as {x.iloc[first]!r} and {y.iloc[first]!r}). If it means the "
-                    "same in both, these are different cells under one name: make names unique (`adata.obs_names = 'a-' + "
-                    "adata.obs_names`) before the modalities are joined."
+                    "same in both, these are different cells under one name: make names unique "
+                    "(`adata.obs_names = 'a-' + adata.obs_names`) before the modalities are joined."
                 )
         if a in totals and b in totals and both.sum() >= LEAST_CELLS:
             r = _rank_correlation(totals[a][at[a]], totals[b][at[b]])

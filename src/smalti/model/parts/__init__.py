@@ -10,8 +10,16 @@ from ._joint import JointReadout
 from ._linear_start import CellComponents, encoder_inputs, linear_alignment, warm_start
 from ._module import GatePrice, MosaicModule
 from ._sizes import ModalitySize, MosaicSizes
+from ._translator import LOG1P, NORMALIZED, RAW, Chunk, PairTranslator, Translator, fit_pair
 
 __all__ = [
+    "LOG1P",
+    "NORMALIZED",
+    "RAW",
+    "Chunk",
+    "PairTranslator",
+    "Translator",
+    "fit_pair",
     "CellComponents",
     "Decoding",
     "FittedInputs",

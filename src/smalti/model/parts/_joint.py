@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from sklearn.decomposition import PCA
 from torch import nn
 
 from smalti._errors import NotFittedError
 from smalti.pp import LinearJoint
+
+from ._state import from_tensors, to_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 50
 """Columns of an encoder input that enter as they are; of wider ones (standardised features) the leading components."""
 N_COMPONENTS = 30
-ABOUT = "about"
-"""Entry of the state that holds everything but arrays, as JSON."""
 
 
 class JointReadout(nn.Module):
@@ -109,39 +107,10 @@ class JointReadout(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         if self.joint is None:
             return
-        arrays: dict[str, NDArray[Any]] = {}
-        about = _split({"joint": self.joint.state(), "projections": self.projections}, arrays)
-        text = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8).copy()
-        for name, value in {ABOUT: text, **arrays}.items():
-            destination[prefix + name] = torch.from_numpy(np.ascontiguousarray(value))
+        for name, value in to_tensors({"joint": self.joint.state(), "projections": self.projections}).items():
+            destination[prefix + name] = value
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        if ABOUT not in own:
-            self.joint, self.projections = None, {}
-            return
-        about = json.loads(bytes(own.pop(ABOUT).cpu().numpy()).decode())
-        state = _join(about, {name: value.cpu().numpy() for name, value in own.items()})
-        self.joint, self.projections = LinearJoint.from_state(state["joint"]), state["projections"]
-
-
-def _split(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Return nested dictionaries and lists with references in place of arrays, which are collected."""
-    if isinstance(value, dict):
-        return {str(key): _split(item, arrays) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_split(item, arrays) for item in value]
-    if isinstance(value, np.ndarray):
-        name = f"array_{len(arrays)}"
-        arrays[name] = value
-        return {"__array__": name}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _join(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Return what :func:`_split` took apart."""
-    if isinstance(value, dict):
-        if set(value) == {"__array__"}:
-            return arrays[value["__array__"]]
-        return {key: _join(item, arrays) for key, item in value.items()}
-    return [_join(item, arrays) for item in value] if isinstance(value, list) else value
+        state = from_tensors(state_dict, prefix)
+        self.joint = None if state is None else LinearJoint.from_state(state["joint"])
+        self.projections = {} if state is None else state["projections"]

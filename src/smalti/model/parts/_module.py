@@ -9,6 +9,7 @@ from scvi.module.base import BaseModuleClass
 
 from ._inputs import MosaicInputs
 from ._joint import JointReadout
+from ._translator import Translator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +56,8 @@ class MosaicModule(BaseModuleClass):
         From a latent to likelihoods; ``None`` for networks without decoders.
     joint
         The latent for analysis, fitted after training.
+    translator
+        How pairs of modalities predict each other, fitted after training.
     noise_level, game_ramp
         Burn-in noise and share of the game's weight at this step; set by the training plan of a modality game.
     """
@@ -68,6 +71,7 @@ class MosaicModule(BaseModuleClass):
         self.inputs = MosaicInputs(sizes, n_embed=n_embed)
         self.decoding = None
         self.joint = JointReadout()
+        self.translator = Translator()
         self.noise_level, self.game_ramp = 0.0, 1.0
 
     @torch.no_grad()
