@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from ._host import MosaicHost, positions
+from ._imputation import Imputation, conformal_limits
+from ._impute import ImputeMixin
 from ._labels import LabelMixin, most_probable
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options
 from ._translation import Library, Translation, TranslationMixin, target_log_library
 
 __all__ = [
+    "ImputeMixin",
+    "Imputation",
     "LabelMixin",
     "Library",
     "MosaicHost",
@@ -16,6 +20,7 @@ __all__ = [
     "Options",
     "Translation",
     "TranslationMixin",
+    "conformal_limits",
     "most_probable",
     "positions",
     "resolve_options",
