@@ -8,6 +8,8 @@ from ._impute import ImputeMixin
 from ._labels import LabelMixin, most_probable
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options
+from ._query import QueryMixin
+from ._query_data import QueryReport
 from ._translation import Library, Translation, TranslationMixin, target_log_library
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "MosaicHost",
     "MosaicModel",
     "Options",
+    "QueryMixin",
+    "QueryReport",
     "Translation",
     "TranslationMixin",
     "conformal_limits",
