@@ -130,6 +130,24 @@ class FrozenProjection(nn.Module):
         out.load_state_dict({name: _leading(name, value, k) for name, value in self.state_dict().items()})
         return out
 
+    def with_batches(self, n_new: int) -> FrozenProjection:
+        """Return a projection that knows ``n_new`` more batches, which begin as the average one.
+
+        Parameters
+        ----------
+        n_new
+            Number of batches; their codes follow those that are known.
+        """
+        n = self.n_batch
+        out = FrozenProjection(**{**self.config, "n_batch": n + n_new})  # type: ignore[arg-type]
+        by_batch = ("offset", "centre", "n_measured", "feature_mask")
+        state = {
+            name: torch.cat([value[:n], value[n:].expand(n_new + 1, *value.shape[1:])]) if name in by_batch else value
+            for name, value in self.state_dict().items()
+        }
+        out.load_state_dict(state)
+        return out
+
     def extra_repr(self) -> str:
         """Return what ``repr`` shows between the brackets."""
         return ", ".join(f"{k}={v!r}" for k, v in self.config.items())

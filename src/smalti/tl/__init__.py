@@ -10,6 +10,7 @@ from ._evaluation import Evaluation
 from ._facts import ModalityDescription
 from ._keys import find_key
 from ._label_report import LabelReport, label_report
+from ._label_transfer import LabelTransfer, transfer_labels
 from ._linear_cca import LinearCCAResult, linear_cca
 from ._linear_joint import LinearJointResult, linear_joint
 from ._linear_probe import ProbeResult, linear_probe
@@ -23,6 +24,7 @@ __all__ = [
     "ModelEntry",
     "Evaluation",
     "LabelReport",
+    "LabelTransfer",
     "LinearCCAResult",
     "LinearJointResult",
     "Loadings",
@@ -41,4 +43,5 @@ __all__ = [
     "linear_probe",
     "match",
     "rank_features",
+    "transfer_labels",
 ]

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from ._host import MosaicHost, positions
+from ._imputation import Imputation, conformal_limits
+from ._impute import ImputeMixin
 from ._labels import LabelMixin, most_probable
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options
+from ._query import QueryMixin
+from ._query_data import QueryReport
 from ._readouts import HeldOutMatching
 from ._translation import Library, Translation, TranslationMixin, target_log_library
 
 __all__ = [
     "HeldOutMatching",
+    "ImputeMixin",
+    "Imputation",
     "LabelMixin",
     "Library",
     "MosaicHost",
     "MosaicModel",
     "Options",
+    "QueryMixin",
+    "QueryReport",
     "Translation",
     "TranslationMixin",
+    "conformal_limits",
     "most_probable",
     "positions",
     "resolve_options",

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from smalti._validate import check_choice, check_keys, shorten
-from smalti.model.base import LabelMixin, TranslationMixin, resolve_options, target_log_library
+from smalti.model.base import ImputeMixin, LabelMixin, QueryMixin, resolve_options, target_log_library
 from smalti.model.parts import MosaicSizes, warm_start
 from smalti.nn import fuse, masked_mean
 
@@ -34,7 +34,7 @@ MIN_VALIDATION_PAIRS = 10
 """Held-out pairs below which they cannot tell epochs apart."""
 
 
-class CLUE(TranslationMixin, LabelMixin):
+class CLUE(QueryMixin, ImputeMixin, LabelMixin):
     r"""Cross-linked unified embedding of a partly paired mosaic :cite:p:`Tu2022`.
 
     Every modality :math:`k` has its own latent block :math:`z_k`, and every modality has an encoder to every block:

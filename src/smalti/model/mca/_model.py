@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from smalti._validate import check_choice, check_keys, shorten
-from smalti.model.base import TranslationMixin, resolve_options, target_log_library
+from smalti.model.base import ImputeMixin, QueryMixin, resolve_options, target_log_library
 from smalti.model.parts import MosaicSizes, warm_start
 
 from ._memory import check_memory
@@ -34,7 +34,7 @@ Channel = Literal["root", "observed"] | str | Collection[str]
 """The channel of all modalities; the one of what each cell has; or one given by its modalities."""
 
 
-class MCA(RetrievalMixin, TranslationMixin):
+class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
     r"""Fusion embeddings that survive missing modalities, by modal channel attention :cite:p:`Bjorgaard2024`.
 
     A transformer reads each modality :math:`m` of a cell by itself, which gives a *unimodal* embedding :math:`u_m` that

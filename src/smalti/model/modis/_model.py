@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 
 from smalti._validate import check_choice
-from smalti.model.base import TranslationMixin, resolve_options, target_log_library
+from smalti.model.base import ImputeMixin, QueryMixin, resolve_options, target_log_library
 from smalti.model.parts import MosaicSizes, spread_rows
 from smalti.nn import masked_mean
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._options import MODISOptions, MODISWeights
 
 
-class MODIS(TranslationMixin, NoveltyMixin, ClassTraining):
+class MODIS(QueryMixin, ImputeMixin, NoveltyMixin, ClassTraining):
     r"""Integration of unpaired modalities through a few class labels :cite:p:`LepeSoltero2025`.
 
     Every modality has an encoder to a latent that all share, and to one of its own. A discriminator that sees only the

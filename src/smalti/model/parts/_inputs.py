@@ -90,8 +90,9 @@ class MosaicInputs(nn.Module):
         return {name: minibatch["present"][:, i] for i, name in enumerate(self.names) if name in minibatch["values"]}
 
     def batch(self, minibatch: MosaicBatch) -> Tensor:
-        """Return batch codes ``(B,)``; -1 stands for an average batch."""
-        return minibatch["batch"].ravel()
+        """Return batch codes ``(B,)``; -1 stands for an average batch, and so do those that a query brought."""
+        codes = minibatch["batch"].ravel()
+        return torch.where(codes < self.sizes.n_batch, codes, -1)
 
     def encode(self, minibatch: MosaicBatch, name: str, here: Tensor) -> Tensor:
         """Return the encoder input of the present cells, ``(n, width)``."""
@@ -100,6 +101,8 @@ class MosaicInputs(nn.Module):
         batch = self.batch(minibatch)[here]
         if size.input_kind == "counts":  # fixed transforms know the mask themselves
             rows = self.measured(rows, name, batch)
+        if isinstance(self.layers[name], FrozenProjection):  # which knows the batches of a query, too
+            batch = minibatch["batch"].ravel()[here]
         if name not in self.gates:
             return self.layers[name](rows, batch)
         gate = self.gates[name]
