@@ -40,7 +40,7 @@ demo: $(VENV)/.smalti ## integrate a real PBMC mosaic; results land in demo/
 	$(BIN)/smalti demo
 
 test: lint ## lint, types and all quick tests
-	$(PYTEST) -m 'not slow and not gpu'
+	$(PYTEST) -m 'not slow and not gpu and not nightly'
 
 test-all: lint ## the same with the slow learning tests
 	$(PYTEST)

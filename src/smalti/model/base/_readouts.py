@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 JOINT, ALIGNED = "joint", "aligned"
 BatchCorrection = Literal["on", "off"]
-MIN_HELD_OUT = 50
+MIN_HELD_OUT = 30
 """Held-out pairs below which nothing is said of who matches better."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SHARE = 0.5
 """Share of the networks in the cosine where held-out pairs cannot tell: networks and linear CCA alike."""
 SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
-MIN_PAIRS = 50
+MIN_PAIRS = 30
 """Held-out pairs below which the share is not chosen, and axes are told by training pairs."""
 MAX_PAIRS = 5000
 """Pairs looked at."""
