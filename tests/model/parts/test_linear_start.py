@@ -31,17 +31,19 @@ def test_encoder_inputs_are_those_of_the_network_for_every_cell(model):
 
 def test_a_warm_start_sees_only_training_cells_and_starts_at_linear_cca(model):
     cells = np.flatnonzero(np.arange(210) % 3 > 0)
-    warm_start(model.module.inputs, model.module.aligners, model.cell_components().of(cells))
+    warm_start(model.module.inputs, model.module.aligners.sets(), model.cell_components().of(cells))
     components = model.cell_components().values
     cca = linear_alignment(model.cell_components().of(cells))
     everybody = linear_alignment(model.cell_components())
     assert np.abs(everybody.axes["a"] - cca.axes["a"]).max() > 1e-3
     k = min(8, len(cca.correlations))
     for name in model.modalities:
-        linear = model.module.aligners[name].linear.weight.detach().numpy()
-        np.testing.assert_allclose(linear[:k], (cca.axes[name] * cca.correlations).T[:k], rtol=1e-4, atol=1e-6)
+        linear = model.module.aligners.sets()[0][name].linear.weight.detach().numpy()
+        np.testing.assert_allclose(
+            linear[:k], (cca.axes[name] * np.maximum(cca.correlations, 0)).T[:k], rtol=1e-4, atol=1e-6
+        )
         expected = cca.transform({name: components[name]})[name][:, :k]
-        found = components[name] @ linear.T + model.module.aligners[name].head.bias.detach().numpy()
+        found = components[name] @ linear.T + model.module.aligners.sets()[0][name].head.bias.detach().numpy()
         np.testing.assert_allclose(found[:, :k], expected, rtol=1e-3, atol=1e-3)
 
 
@@ -51,7 +53,7 @@ def test_too_few_pairs_give_no_warm_start():
     assert presence(mdata).all(1).sum() == 20
     before = {k: v.clone() for k, v in model.module.aligners.state_dict().items()}
     few = model.cell_components().of(np.flatnonzero(presence(mdata).all(1))[:15])
-    warm_start(model.module.inputs, model.module.aligners, few)
+    warm_start(model.module.inputs, model.module.aligners.sets(), few)
     assert all(torch.equal(v, before[k]) for k, v in model.module.aligners.state_dict().items())
 
 
@@ -100,7 +102,7 @@ def test_gates_start_in_the_order_of_what_linear_cca_needs(kind, storage):
     train_cells, start = np.arange(300), torch.full((60,), 0.5)
     gate.mu.data.copy_(start)
     model.module.inputs.train()
-    warm_start(model.module.inputs, model.module.aligners, model.cell_components().of(train_cells))
+    warm_start(model.module.inputs, model.module.aligners.sets(), model.cell_components().of(train_cells))
     assert model.module.inputs.training
     order = gate.mu.detach().argsort(descending=True).numpy()
     assert (order[:25] < 30).mean() >= 0.9
@@ -109,7 +111,7 @@ def test_gates_start_in_the_order_of_what_linear_cca_needs(kind, storage):
     other = build_clue(mdata, {name: {"likelihood": "gaussian"} | s for name, s in spec.items()})
     other.module.load_state_dict(model.module.state_dict())
     other.module.inputs.gates["a"].shared.mu.data.copy_(start)
-    warm_start(other.module.inputs, other.module.aligners, other.cell_components().of(train_cells))
+    warm_start(other.module.inputs, other.module.aligners.sets(), other.cell_components().of(train_cells))
     assert torch.allclose(other.module.inputs.gates["a"].shared.mu, before, atol=1e-5)
 
 

@@ -145,8 +145,8 @@ class ReadoutMixin(TrainingMixin):
         if block == JOINT:
             if not self.module.joint.ready:
                 raise NotFittedError(
-                    "There is no joint latent: it is fitted by `train`, and needs a modality with a fixed encoder "
-                    f"input (any but 'counts'). Use `block={self.aligned_block!r}`."
+                    "There is no joint latent: it is fitted by `train`, and needs modalities with fixed encoder inputs "
+                    f"(any but 'counts'). Use `block={self.aligned_block!r}`."
                 )
             return JOINT
         if block == ALIGNED:
@@ -165,6 +165,8 @@ class ReadoutMixin(TrainingMixin):
         """Fit the joint latent to all cells, and compare matching with linear CCA on the validation pairs."""
         if self.analysis_block != JOINT:
             return
+        if any(size.input_kind == "counts" for size in self.sizes_.modalities.values()):
+            return  # cells with that modality alone would have no place
         components = self.cell_components()
         if not components.values or not all(np.isfinite(x).all() for x in components.values.values()):
             return

@@ -122,7 +122,8 @@ class StorageMixin(MosaicHost):
                 model = construct(adata, registry=None if adata is not None else registry, **config)
         except (KeyError, TypeError, AttributeError) as error:
             raise UnsafeFileError(f"{path} holds a model that this smalti cannot build: {error}.") from error
-        check_weights(path, weights, model.module.state_dict())
+        fitted = model.module.fitted_parts()
+        check_weights(path, {n: w for n, w in weights.items() if not n.startswith(fitted)}, model.module.state_dict())
         model.module.load_state_dict(weights)
         model.is_trained_ = state["is_trained"]
         model.history_ = state["history"] or None

@@ -32,6 +32,8 @@ class JointReadout(nn.Module):
     It has no parameters: training does not change it. Before :meth:`fit` its state is empty.
     """
 
+    sizes_itself = True
+
     def __init__(self) -> None:
         super().__init__()
         self.joint: LinearJoint | None = None

@@ -82,6 +82,10 @@ class MosaicModule(BaseModuleClass):
             standards = fitted.standards() if len(self.decoding.standards) else {}
             self.decoding.initialise(rates, standards)
 
+    def fitted_parts(self) -> tuple[str, ...]:
+        """Return beginnings of the names of weights that are made after training, of sizes of their own."""
+        return tuple(f"{name}." for name, part in self.named_modules() if getattr(part, "sizes_itself", False))
+
     @property
     def gates(self) -> list[FeatureGate]:
         """Gates of all modalities that have some; the training plan moves them."""

@@ -267,6 +267,8 @@ class Translator(nn.Module):
     It has no parameters: training does not change it. Before it is fitted its state is empty.
     """
 
+    sizes_itself = True
+
     def __init__(self) -> None:
         super().__init__()
         self.pairs: dict[tuple[str, str], PairTranslator] = {}
