@@ -8,6 +8,7 @@ from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import evaluate
 from ._evaluation import Evaluation
 from ._facts import ModalityDescription
+from ._integrate import integrate
 from ._keys import find_key
 from ._label_report import LabelReport, label_report
 from ._label_transfer import LabelTransfer, transfer_labels
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "find_key",
     "get_loadings",
+    "integrate",
     "label_report",
     "linear_cca",
     "linear_joint",

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from smalti._validate import check_count, check_in_range, check_keys, shorten
+from smalti._validate import check_in_range, check_keys, shorten
 from smalti.align import CellMatch
 from smalti.data import as_text
 from smalti.metrics import fit_temperature
@@ -229,8 +229,7 @@ class _Fitted:
         own = softmax(logits / self.temperature, axis=1)[np.arange(len(y)), codes]
         rank = int(np.floor((len(y) + 1) * (1 - coverage)))
         self.threshold = float(np.sort(own)[rank - 1]) if rank >= 1 else 0.0
-        self.distances = np.sort(distance)
-        self.z = z
+        self.distances, self.z = np.sort(distance), z
 
     def _folds(self, z: NDArray[Any], y: NDArray[np.str_], batch: NDArray[np.str_] | None, random_state: int) -> Any:
         n_batch = 0 if batch is None else len(np.unique(batch))
@@ -244,11 +243,9 @@ class _Fitted:
         return list(StratifiedKFold(n, shuffle=True, random_state=random_state).split(z, y))
 
     def probabilities(self, z: NDArray[Any]) -> NDArray[np.float64]:
-        """Return ``(n, K)``."""
         return np.asarray(softmax(_logits(self.model, z) / self.temperature, axis=1))
 
     def novelty(self, z: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the share of reference cells that are closer to others."""
         return np.searchsorted(self.distances, _distances(self.z, z)) / len(self.distances)
 
 
@@ -262,8 +259,7 @@ def _logits(model: Pipeline, z: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _distances(ref: NDArray[Any], z: NDArray[Any]) -> NDArray[np.float64]:
-    k = check_count(min(N_NEIGHBORS, len(ref)), "cells of the reference")
-    return np.asarray(NearestNeighbors(n_neighbors=k).fit(ref).kneighbors(z)[0].mean(axis=1))
+    return np.asarray(NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(ref))).fit(ref).kneighbors(z)[0].mean(axis=1))
 
 
 def _stored(ref: MuData | AnnData, query: MuData | AnnData, use_rep: str) -> PatternLatents:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from smalti._errors import NotFittedError
 from smalti._validate import check_choice, shorten
 from smalti.align import CellMatch, Verdict, align_baseline, check_links, transport_plan
-from smalti.model.base import resolve_options
+from smalti.model.base import QueryMixin, resolve_options
 from smalti.nn import masked_mean
 
 from ._module import UnpairedModule
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from smalti.model.parts import MosaicSizes
 
 
-class UnpairedCCA(UnpairedTraining):
+class UnpairedCCA(QueryMixin, UnpairedTraining):
     r"""Alignment of modalities without pairs: correlation under a transport plan that evidence must support.
 
     Modalities of different cells share no rows, so that a plan :math:`T` between cells takes the place of pairs. The
