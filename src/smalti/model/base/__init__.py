@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ._host import MosaicHost, positions
 from ._labels import LabelMixin, most_probable
+from ._library_size import Library, target_log_library
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options
 from ._readouts import HeldOutMatching
-from ._translation import Library, Translation, TranslationMixin, target_log_library
+from ._translation import Translation, TranslationMixin
 
 __all__ = [
     "HeldOutMatching",

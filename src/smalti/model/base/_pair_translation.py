@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from smalti.data import MosaicBatch
     from smalti.model.parts import PairTranslator
 
-Library = str | dict[int, float] | float
-"""A word, one number for all cells, or one per position."""
+    from ._library_size import Library
+
 MIN_PAIRS, MAX_PAIRS = 50, 20_000
 """Training pairs below which only the network translates; more than the latter are sampled."""
 CHUNK_NUMBERS = 8_000_000
@@ -172,13 +172,13 @@ class PairTranslationMixin(MosaicModel):
         forms: tuple[str, ...] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Return what the network expects, by form."""
-        out = {}
+        out: dict[str, NDArray[np.float32]] = {}
         inputs = self.module.inputs
         own = dict(zip(minibatch["index"].tolist(), np.exp(log_library).tolist(), strict=True))
         mean = float(inputs.mean_log_library[inputs.position(target)].exp())
         for form in self.forms(target) if forms is None else forms:
-            library: Library = mean if form == NORMALIZED else own
-            found = self._expected(minibatch, source, target, library, batch, None).float().cpu().numpy()
+            size: Library = mean if form == NORMALIZED else own
+            found = self._expected(minibatch, source, target, size, batch, None).float().cpu().numpy()
             out[form] = found if form == RAW else np.log1p(found)
         return out
 

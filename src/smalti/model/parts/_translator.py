@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from ._kernel_ridge import MAX_KERNEL_AXES, WIDTHS, KernelFeatures, RidgeSolver, choose
+from ._kernel_ridge import MAX_KERNEL_AXES, PENALTIES, WIDTHS, KernelFeatures, RidgeSolver, choose
 from ._state import from_tensors, to_tensors
 
 if TYPE_CHECKING:
@@ -160,7 +160,8 @@ def _fit_one(
     solver = RidgeSolver(phi[fit])
     if log_library is not None:
         y = log_library[fit].astype(np.float64)[:, None]
-        out.library = solver.coefficients(phi[fit].T.astype(np.float64) @ y, penalty)[:, 0]
+        own = min(PENALTIES, key=lambda each: float((solver.left_out(y, each) ** 2).sum()))
+        out.library = solver.coefficients(phi[fit].T.astype(np.float64) @ y, own)[:, 0]
         out.library_factor = float(np.exp(y).mean() / np.exp(phi[fit] @ out.library).mean())
 
     def chunks() -> Iterable[Chunk]:
