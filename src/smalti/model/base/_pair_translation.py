@@ -215,7 +215,7 @@ class PairTranslationMixin(MosaicModel):
                 guess = np.zeros(n, np.float32)
                 guess[here] = own
                 network = self._network_forms(minibatch, source, target, guess, batch, (form,))[form][here]
-            precision = 1 / np.maximum(pair.variance[form], 1e-4)
+            precision = pair.precision(form)
             values = pair.predict(form, columns, network)
             if form != RAW:
                 values = np.maximum(values, 0)
