@@ -81,7 +81,7 @@ def test_the_result_becomes_an_anndata(default):
     np.testing.assert_array_equal(adata.X, out.values)
     assert list(adata.obs_names) == list(out.obs_names)
     assert list(adata.var_names) == list(out.var_names)
-    assert adata.uns["translation"] == {"source": "a", "target": "b"}
+    assert adata.uns["translation"] == {"source": "a", "target": "b", "scale": "raw", "by": out.by}
 
 
 def test_indices_and_batches_of_cells_change_nothing(model, rng):
@@ -168,15 +168,18 @@ def test_the_library_size_is_the_sum_of_all_values_if_features_share_it(paper):
     np.testing.assert_allclose(mean, np.exp(np.nanmean(np.log(totals(mdata, "a")))), rtol=1e-3)
 
 
-def test_the_library_size_is_estimated_from_that_of_the_source(paper):
-    mdata = paper.adata
-    x, y = np.log(totals(mdata, "b")), np.log(totals(mdata, "a"))
-    both = np.isfinite(x) & np.isfinite(y)
-    slope = np.polyfit(x[both], y[both], 1)[0]
-    expected = np.exp(np.nanmean(y) + slope * (x - np.nanmean(x)))[np.isfinite(x)]
-    found = paper.translate("b", "a", library_size="source").values.sum(1)
+@pytest.mark.parametrize("by", ["best", "network"])
+def test_the_library_size_is_predicted_from_the_source(paper, by):
+    pair = paper.module.translator.pairs["b", "a"]
+    observed = totals(paper.adata, "a")
+    both = np.flatnonzero(np.isfinite(observed) & np.isfinite(totals(paper.adata, "b")))
+    found = paper.translate("b", "a", library_size="source", by=by, indices=both).values.sum(1)
+    columns = [pair.columns(*paper._look(each, "b", None)) for each in paper.iterate(indices=both)]
+    expected = pair.library_factor * np.exp(pair.log_library(np.concatenate(columns)))
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     assert np.ptp(np.log(found)) > 1e-3
+    fitted = np.intersect1d(both, paper.train_indices_, return_indices=True)[1]
+    np.testing.assert_allclose(found[fitted].mean(), observed[both][fitted].mean(), rtol=1e-3)
 
 
 def test_without_a_source_the_own_library_size_wins_where_it_is_known(paper):
@@ -208,6 +211,59 @@ def test_reals_have_no_library_size(default):
     np.testing.assert_array_equal(one, two)
 
 
+# ------------------------------------------------------------------------ scales and who
+
+
+def test_each_scale_is_compared_with_values_on_it(default):
+    mdata = default.adata
+    cells = np.intersect1d(np.flatnonzero(presence(mdata, ["a", "b"]).all(1)), default.train_indices_)
+    counts = mdata["b"].X[row_maps(mdata, ["b"])["b"][cells]].toarray()
+    mean = np.exp(np.nanmean(np.log(totals(mdata, "b"))))
+    truth = {
+        "raw": counts,
+        "log1p": np.log1p(counts),
+        "normalized": np.log1p(counts * mean / counts.sum(1, keepdims=True)),
+    }
+    for scale, expected in truth.items():
+        found = default.translate("a", "b", indices=cells, scale=scale)
+        assert found.scale == scale
+        np.testing.assert_allclose(found.values.mean(), expected.mean(), rtol=0.05)
+    low = default.translate("a", "b", indices=cells, scale="log1p").values
+    assert low.mean() < np.log1p(default.translate("a", "b", indices=cells).values).mean()
+
+
+def test_a_library_size_shifts_the_log_scale_but_not_the_normalized_one(default):
+    one, two = (default.translate("a", "b", scale="log1p", library_size=size).values for size in (50.0, 500.0))
+    assert (two >= one).all()
+    assert (two > one).mean() > 0.9
+    one, two = (default.translate("a", "b", scale="normalized", library_size=size).values for size in (50.0, 500.0))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_the_result_says_what_predicted_it(default):
+    assert "ridge" in default.translate("a", "b").by
+    assert default.translate("a", "b", by="network").by == "network"
+    assert default.translate("a", "a").by == "network"
+    assert default.translate(None, "b").by.endswith("b: network")
+
+
+def test_without_pairs_of_training_the_network_translates():
+    model = fit_clue(make_mosaic(n_obs=60, n_batches=2), MODALITIES)
+    assert not model.module.translator.pairs
+    best, network = (model.translate("a", "b", by=by) for by in ("best", "network"))
+    assert best.by == "network"
+    np.testing.assert_array_equal(best.values, network.values)
+
+
+def test_several_sources_lie_between_each_of_them(default):
+    mdata = default.adata
+    cells = np.flatnonzero(presence(mdata, ["a", "b", "c"]) @ [1, 2, 4] == 5)[:20]
+    assert len(cells)
+    a, b, both = (default.translate(s, "b", indices=cells, scale="normalized").values for s in ("a", "c", None))
+    assert (both <= np.maximum(a, b) + 1e-5).all()
+    assert (both >= np.minimum(a, b) - 1e-5).all()
+
+
 # ------------------------------------------------------------------------------ errors
 
 
@@ -220,6 +276,9 @@ def test_reals_have_no_library_size(default):
         ({"source": "a", "target": "b", "batch": "batch_7"}, "'own', 'average', 'batch_0', 'batch_1', found 'batch_7'"),
         ({"source": "a", "target": "b", "features": ["b_00", "gene"]}, "found 'gene'"),
         ({"source": "a", "target": "b", "library_size": "median"}, "found 'median'"),
+        ({"source": "a", "target": "b", "scale": "log"}, "'raw', 'log1p', 'normalized', found 'log'"),
+        ({"source": "a", "target": "c", "scale": "log1p"}, "found 'log1p'"),
+        ({"source": "a", "target": "b", "by": "ridge"}, "found 'ridge'"),
         ({"source": "a", "target": "b", "library_size": -1}, "`library_size`.*> 0"),
         ({"source": "a", "target": "b", "library_size": [1.0, 2.0]}, "210 of them, found shape"),
         ({"source": "a", "target": "b", "library_size": np.zeros(210)}, "positive and finite"),

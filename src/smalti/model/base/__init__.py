@@ -6,12 +6,13 @@ from ._host import MosaicHost, positions
 from ._imputation import Imputation, conformal_limits
 from ._impute import ImputeMixin
 from ._labels import LabelMixin, most_probable
+from ._library_size import Library, target_log_library
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options
 from ._query import QueryMixin
 from ._query_data import QueryReport
 from ._readouts import HeldOutMatching
-from ._translation import Library, Translation, TranslationMixin, target_log_library
+from ._translation import Translation, TranslationMixin
 
 __all__ = [
     "HeldOutMatching",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from smalti.data import MosaicBatch
     from smalti.model.parts import PairTranslator
 
-Library = str | dict[int, float] | float
-"""A word, one number for all cells, or one per position."""
+    from ._library_size import Library
+
 MIN_PAIRS, MAX_PAIRS = 50, 20_000
 """Training pairs below which only the network translates; more than the latter are sampled."""
 CHUNK_NUMBERS = 8_000_000
@@ -153,13 +153,13 @@ class PairTranslationMixin(MosaicModel):
         if forms == (RAW,):
             values = dense != 0 if size.likelihood == "bernoulli" else dense
             return {RAW: values.float().cpu().numpy()}, None, here
-        values = {LOG1P: dense.log1p().cpu().numpy()}
+        by_form = {LOG1P: dense.log1p().cpu().numpy()}
         counts = dense
         if NORMALIZED in forms:
             log_share = inputs.mean_log_library[inputs.position(target)] - inputs.log_library(minibatch, target)
             counts = dense * log_share.exp()[:, None]
-            values = {NORMALIZED: counts.log1p().cpu().numpy(), **values}
-        return values, counts.cpu().numpy(), here
+            by_form = {NORMALIZED: counts.log1p().cpu().numpy(), **by_form}
+        return by_form, counts.cpu().numpy(), here
 
     @torch.no_grad()
     def _network_forms(
@@ -172,13 +172,13 @@ class PairTranslationMixin(MosaicModel):
         forms: tuple[str, ...] | None = None,
     ) -> dict[str, NDArray[np.float32]]:
         """Return what the network expects, by form."""
-        out = {}
+        out: dict[str, NDArray[np.float32]] = {}
         inputs = self.module.inputs
         own = dict(zip(minibatch["index"].tolist(), np.exp(log_library).tolist(), strict=True))
         mean = float(inputs.mean_log_library[inputs.position(target)].exp())
         for form in self.forms(target) if forms is None else forms:
-            library: Library = mean if form == NORMALIZED else own
-            found = self._expected(minibatch, source, target, library, batch, None).float().cpu().numpy()
+            size: Library = mean if form == NORMALIZED else own
+            found = self._expected(minibatch, source, target, size, batch, None).float().cpu().numpy()
             out[form] = found if form == RAW else np.log1p(found)
         return out
 
@@ -215,7 +215,7 @@ class PairTranslationMixin(MosaicModel):
                 guess = np.zeros(n, np.float32)
                 guess[here] = own
                 network = self._network_forms(minibatch, source, target, guess, batch, (form,))[form][here]
-            precision = 1 / np.maximum(pair.variance[form], 1e-4)
+            precision = pair.precision(form)
             values = pair.predict(form, columns, network)
             if form != RAW:
                 values = np.maximum(values, 0)

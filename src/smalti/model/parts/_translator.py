@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from ._kernel_ridge import MAX_KERNEL_AXES, WIDTHS, KernelFeatures, RidgeSolver, choose
+from ._kernel_ridge import MAX_KERNEL_AXES, PENALTIES, WIDTHS, KernelFeatures, RidgeSolver, choose
 from ._state import from_tensors, to_tensors
 
 if TYPE_CHECKING:
@@ -87,6 +87,12 @@ class PairTranslator:
             out = (1 - share) * out + share * (network * slope + intercept)
         return np.asarray(out, dtype=np.float32)
 
+    def precision(self, form: str) -> NDArray[np.float32]:
+        """Return the inverse of the squared error of every feature, ``(G,)``, finite."""
+        variance = self.variance[form]
+        floor = max(1e-4 * float(variance.max()), float(np.finfo(np.float32).tiny) ** 0.5)
+        return np.asarray(1 / np.maximum(variance, floor), dtype=np.float32)
+
     def log_library(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the expected log library of the target, ``(n,)``."""
         if self.library is None:
@@ -160,7 +166,8 @@ def _fit_one(
     solver = RidgeSolver(phi[fit])
     if log_library is not None:
         y = log_library[fit].astype(np.float64)[:, None]
-        out.library = solver.coefficients(phi[fit].T.astype(np.float64) @ y, penalty)[:, 0]
+        own = min(PENALTIES, key=lambda each: float((solver.left_out(y, each) ** 2).sum()))
+        out.library = solver.coefficients(phi[fit].T.astype(np.float64) @ y, own)[:, 0]
         out.library_factor = float(np.exp(y).mean() / np.exp(phi[fit] @ out.library).mean())
 
     def chunks() -> Iterable[Chunk]:
@@ -226,7 +233,7 @@ def _choose_shares(
     for chunk in chunks():
         use = held[chunk.rows]
         for form, values in chunk.values.items():
-            weight = 1 / np.maximum(out.variance[form], 1e-4)
+            weight = out.precision(form)
             for i, share in enumerate(SHARES):
                 out.share[form] = share
                 error = out.predict(form, phi[chunk.rows[use]], chunk.network[form][use]) - values[use]
