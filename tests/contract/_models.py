@@ -11,6 +11,9 @@ from smalti.model import (
     MODIS,
     CLUEOptions,
     CLUEWeights,
+    FusionClustering,
+    FusionOptions,
+    FusionWeights,
     MCAOptions,
     MCAWeights,
     MODISOptions,
@@ -240,6 +243,33 @@ MODELS += [
         kwargs={**UNPAIRED, "align": "adversarial"},
         terms=("correlation", "drift", "adversarial"),
         unmonitored={"adversarial": 1.0},
+    ),
+]
+
+FUSION_OPTIONS = FusionOptions(n_latent=5, n_hidden=16, n_layers=1)
+FUSION_TERMS = ("nll_a", "nll_b", "nll_c", "data", "correlation", "agreement", "pseudo", "coverage")
+
+fusion = ModelSpec(
+    name="fusion",
+    cls=FusionClustering,
+    kwargs={"n_clusters": 3, "options": FUSION_OPTIONS},
+    terms=FUSION_TERMS,
+    needs_pairs=True,
+    unpaired_kwargs={"weights": FusionWeights(correlation=0)},
+)
+
+MODELS += [
+    fusion,
+    replace(
+        fusion,
+        name="fusion-everything",
+        kwargs={
+            "options": replace(
+                FUSION_OPTIONS, max_clusters=8, unpaired="borrow", balance="equal", start="mixture", momentum=0.5
+            ),
+            "weights": FusionWeights(consistency=0.5, permuted=1.0, permuted_correlation=0.1),
+        },
+        terms=(*FUSION_TERMS, "consistency", "permuted", "permuted_correlation"),
     ),
 ]
 

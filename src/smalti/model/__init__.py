@@ -5,6 +5,7 @@ from __future__ import annotations
 from .align import UnpairedCCA, UnpairedOptions
 from .base import MosaicModel, Translation
 from .clue import CLUE, CLUEOptions, CLUEWeights
+from .fusion import FusionClustering, FusionOptions, FusionWeights
 from .mca import MCA, MCAOptions, MCAWeights
 from .modis import MODIS, MODISOptions, MODISWeights
 
@@ -14,6 +15,9 @@ __all__ = [
     "MODIS",
     "CLUEOptions",
     "CLUEWeights",
+    "FusionClustering",
+    "FusionOptions",
+    "FusionWeights",
     "MCAOptions",
     "MCAWeights",
     "MODISOptions",

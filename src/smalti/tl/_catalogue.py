@@ -111,6 +111,13 @@ MODELS: tuple[ModelEntry, ...] = (
         when="clusters are wanted, not a latent",
         needs=("pairs",),
         wish="if clusters are what you want",
+        code=(
+            "sm.model.FusionClustering.setup_mudata(mdata{arguments})",
+            "model = sm.model.FusionClustering(mdata)",
+            "model.train()",
+            "model.write_clusters(mdata)  # .obs: cluster, probability, agreement of the modalities",
+            'mdata.obsm["X_fusionclustering"] = model.get_latent_representation()',
+        ),
     ),
     ModelEntry(
         name="OverlapManifold",
