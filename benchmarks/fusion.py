@@ -45,14 +45,15 @@ VARIANTS: dict[str, dict] = {
     "fusion_k": {"n_clusters": None},
     "stage1": {"options": {"stages": (1.0, 1.0)}},
     "paper": {
-        "options": {"balance": "equal"},
+        "options": {"balance": "equal", "start": "kmeans"},
         "weights": {"agreement": 0.0, "permuted": 1.0},
     },
     "equal": {"options": {"balance": "equal"}},
     "permuted": {"weights": {"permuted": 1.0}},
     "consistency": {"weights": {"consistency": 1.0}},
-    "mixture": {"options": {"start": "mixture"}},
-    "mixture_stage1": {"options": {"start": "mixture", "stages": (1.0, 1.0)}},
+    "kmeans_start": {"options": {"start": "kmeans"}},
+    "kmeans_stage1": {"options": {"start": "kmeans", "stages": (1.0, 1.0)}},
+    "mixture_start": {"options": {"start": "mixture"}},
 }
 """Arguments of FusionClustering beyond the number of clusters."""
 

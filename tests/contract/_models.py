@@ -16,8 +16,11 @@ from smalti.model import (
     FusionWeights,
     MCAOptions,
     MCAWeights,
+    ManifoldOptions,
+    ManifoldWeights,
     MODISOptions,
     MODISWeights,
+    OverlapManifold,
     UnpairedCCA,
     UnpairedOptions,
 )
@@ -254,6 +257,13 @@ fusion = ModelSpec(
     cls=FusionClustering,
     kwargs={"n_clusters": 3, "options": FUSION_OPTIONS},
     terms=FUSION_TERMS,
+    fitted_afterwards=(  # where the best epoch was before the head started
+        "started",
+        "n_used",
+        "head_out.weight",
+        "head_out.bias",
+        *(f"head_body.blocks.0.{part}" for part in ("linear.weight", "linear.bias", "norm.weight", "norm.bias")),
+    ),
     needs_pairs=True,
     unpaired_kwargs={"weights": FusionWeights(correlation=0)},
 )
@@ -270,6 +280,38 @@ MODELS += [
             "weights": FusionWeights(consistency=0.5, permuted=1.0, permuted_correlation=0.1),
         },
         terms=(*FUSION_TERMS, "consistency", "permuted", "permuted_correlation"),
+    ),
+]
+
+MANIFOLD_OPTIONS = ManifoldOptions(n_hidden=16, n_burst=8)
+
+manifold = ModelSpec(
+    name="manifold",
+    cls=OverlapManifold,
+    kwargs={"options": MANIFOLD_OPTIONS},
+    terms=("white_a", "white_b", "white_c", "data_a", "data_b", "data_c", "white", "data", "registration"),
+    unmonitored={"registration": 1.0},
+    fitted_afterwards=("transform", "shift", "placed"),
+    needs_pairs=True,
+    unpaired_kwargs={"weights": ManifoldWeights(registration=0)},
+)
+
+MODELS += [
+    manifold,
+    replace(
+        manifold,
+        name="manifold-metacell",
+        kwargs={
+            "bursts": "metacell",
+            "registration": "affine",
+            "options": MANIFOLD_OPTIONS,
+            "weights": ManifoldWeights(registration=0),
+        },
+        terms=manifold.terms[:-1],
+        unmonitored={},
+        fitted_afterwards=(),
+        needs_pairs=False,
+        unpaired_kwargs={},
     ),
 ]
 

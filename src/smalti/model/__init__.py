@@ -6,6 +6,7 @@ from .align import UnpairedCCA, UnpairedOptions
 from .base import MosaicModel, Translation
 from .clue import CLUE, CLUEOptions, CLUEWeights
 from .fusion import FusionClustering, FusionOptions, FusionWeights
+from .manifold import ManifoldOptions, ManifoldWeights, OverlapManifold
 from .mca import MCA, MCAOptions, MCAWeights
 from .modis import MODIS, MODISOptions, MODISWeights
 
@@ -22,7 +23,10 @@ __all__ = [
     "MCAWeights",
     "MODISOptions",
     "MODISWeights",
+    "ManifoldOptions",
+    "ManifoldWeights",
     "MosaicModel",
+    "OverlapManifold",
     "Translation",
     "UnpairedCCA",
     "UnpairedOptions",

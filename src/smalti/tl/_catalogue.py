@@ -125,6 +125,13 @@ MODELS: tuple[ModelEntry, ...] = (
         when="each modality sees another part of one continuum",
         needs=("pairs",),
         wish="if each modality sees another part of one continuum",
+        code=(
+            "sm.model.OverlapManifold.setup_mudata(mdata{arguments})",
+            "model = sm.model.OverlapManifold(mdata, n_latent=2)",
+            "model.train()",
+            "print(model.registration_table())  # how well charts fit where two modalities saw the same cells",
+            'mdata.obsm["X_overlapmanifold"] = model.get_latent_representation()',
+        ),
     ),
 )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
+import igraph
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import kneighbors_graph
 
 from smalti.pp import LinearCCA
 
@@ -26,6 +30,11 @@ N_ROUNDS = 8
 MAX_CELLS = 4000
 """Cells on which numbers of clusters are compared; a random sample of more."""
 N_SHUFFLES = 3
+N_NEIGHBORS = 15
+RESOLUTIONS, N_HALVINGS = (0.01, 8.0), 16
+"""Where the resolution of communities is sought, and how often the interval is halved."""
+STRAY = 5
+"""Cells below which a community is no cluster."""
 MAX_AXES = 10
 """Most canonical correlations that are summed (spec of the method: K - 1, at most 10)."""
 BEYOND = 3
@@ -117,18 +126,79 @@ def choose_n_clusters(curve: pd.DataFrame) -> int:
 
 
 def start_clusters(z: NDArray[np.floating], n_clusters: int, start: Start, random_state: int) -> NDArray[np.int64]:
-    """Return the clusters that the head starts from, ``(n,)``, from 0; clusters are ordered by size, largest first."""
+    """Return the clusters that the head starts from, ``(n,)``, from 0; clusters are ordered by size, largest first.
+
+    Parameters
+    ----------
+    z
+        ``(n, d)`` embedding.
+    n_clusters
+        Their number.
+    start
+        How, see :class:`~smalti.model.FusionOptions`. With fewer than ten cells per cluster always by k-means.
+    random_state
+        Seed.
+    """
     n_clusters = min(n_clusters, len(z))
     if start == "kmeans" or len(z) < 10 * n_clusters:
         labels = KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(z)
+    elif start == "graph":
+        labels = graph_clusters(z, n_clusters, random_state)
     else:
-        x = z.astype(np.float64)
         mixture = GaussianMixture(
-            n_clusters, covariance_type="tied", n_init=3, reg_covar=1e-4, random_state=random_state
+            n_clusters, covariance_type="tied", n_init=5, init_params="k-means++", random_state=random_state
         )
-        labels = mixture.fit_predict(x)
+        labels = mixture.fit_predict(z.astype(np.float64))
     order = np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     ranked: NDArray[np.int64] = rank[labels].astype(np.int64)
     return ranked
+
+
+def graph_clusters(z: NDArray[np.floating], n_clusters: int, random_state: int) -> NDArray[np.int64]:
+    """Return communities of the graph of nearest neighbours (Leiden), ``(n,)``, as many as are wanted.
+
+    The resolution is sought by halving. If none gives the wanted number, small communities join the nearest one, or the
+    widest is split by k-means.
+    """
+    links = kneighbors_graph(z, min(N_NEIGHBORS, len(z) - 1))
+    upper = sp.triu(links.maximum(links.T)).tocoo()
+    graph = igraph.Graph(n=len(z), edges=np.column_stack([upper.row, upper.col]).tolist())
+    low, high = RESOLUTIONS
+    best: tuple[int, NDArray[np.int64]] | None = None
+    try:
+        for _ in range(N_HALVINGS):
+            middle = float(np.sqrt(low * high))
+            igraph.set_random_number_generator(random.Random(random_state))
+            found = graph.community_leiden("modularity", resolution=middle, n_iterations=4)
+            labels = np.asarray(found.membership, dtype=np.int64)
+            n = int((np.bincount(labels) >= STRAY).sum())
+            if best is None or abs(n - n_clusters) < best[0]:
+                best = (abs(n - n_clusters), labels)
+            if n == n_clusters:
+                break
+            low, high = (middle, high) if n < n_clusters else (low, middle)
+    finally:
+        igraph.set_random_number_generator(random)  # igraph's own default
+    assert best is not None
+    return _as_many(z, best[1], n_clusters, random_state)
+
+
+def _as_many(
+    z: NDArray[np.floating], labels: NDArray[np.int64], n_clusters: int, random_state: int
+) -> NDArray[np.int64]:
+    """Let the smallest communities join the nearest others, or split the widest, until there are as many as wanted."""
+    size = np.bincount(labels)
+    kept = np.sort(np.argsort(-size, kind="stable")[: min(n_clusters, int((size >= STRAY).sum()) or 1)])
+    centres = np.stack([z[labels == j].mean(axis=0) for j in kept])
+    nearest = pairwise_distances_argmin(z, centres)
+    place = np.full(len(size), -1)
+    place[kept] = np.arange(len(kept))
+    out = np.where(place[labels] >= 0, place[labels], nearest).astype(np.int64)
+    for new in range(len(kept), n_clusters):
+        spread = [((z[out == j] - z[out == j].mean(axis=0)) ** 2).sum() for j in range(new)]
+        widest = np.flatnonzero(out == int(np.argmax(spread)))
+        halves = KMeans(2, n_init=3, random_state=random_state).fit_predict(z[widest])
+        out[widest[halves == 1]] = new
+    return out

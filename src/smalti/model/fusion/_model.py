@@ -82,7 +82,7 @@ class FusionClustering(FusionResults, FusionTraining):
     module: FusionModule
     blocks = ("fused",)
     has_gates = False
-    default_steps = 600
+    default_steps = 420
 
     def __init__(
         self,

@@ -8,9 +8,9 @@ from typing import Literal
 from smalti._validate import check_choice, check_count, check_in_range, check_positive
 from smalti.model.base import Options
 
-Start = Literal["kmeans", "mixture"]
-"""How the head starts: k-means, or a mixture of normal distributions with a common shape, which allows for clusters of
-unequal size."""
+Start = Literal["graph", "kmeans", "mixture"]
+"""How the head starts: communities in the graph of nearest neighbours (Leiden), k-means, or a mixture of normal distributions
+with a common shape."""
 Balance = Literal["equal", "proportional"]
 """How many cells of a batch teach each cluster: the same number, or in proportion to its size."""
 Unpaired = Literal["reconstruct", "pseudo", "borrow"]
@@ -73,8 +73,8 @@ class FusionOptions(Options):
     """Lead of the best centre over the second that an unpaired cell needs to teach (``unpaired="pseudo"``)."""
     balance: Balance = "proportional"
     """The paper takes as many cells for each cluster, which suits clusters of equal size."""
-    start: Start = "kmeans"
-    """How the head starts."""
+    start: Start = "graph"
+    """How the head starts. The paper leaves it at random; k-means draws clusters of like size, which types of cells are not."""
     unpaired: Unpaired = "reconstruct"
     """What cells of one modality take part in. Other choices lowered the agreement of modalities where we measured it."""
     stages: tuple[float, float] = (1 / 3, 2 / 3)
@@ -100,7 +100,7 @@ class FusionOptions(Options):
         check_in_range(self.threshold, -1, 1, "threshold")
         check_in_range(self.margin, 0, 2, "margin")
         check_choice(self.balance, ("equal", "proportional"), "balance")
-        check_choice(self.start, ("kmeans", "mixture"), "start")
+        check_choice(self.start, ("graph", "kmeans", "mixture"), "start")
         check_choice(self.unpaired, ("reconstruct", "pseudo", "borrow"), "unpaired")
         check_positive(self.guard, "guard", allow_zero=True)
         if len(self.stages) != 2 or not 0 <= self.stages[0] <= self.stages[1] <= 1:

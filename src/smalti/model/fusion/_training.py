@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 HEAD_STEPS, HEAD_RATE = 100, 1e-2
 """Full-batch steps of Adam that fit the head to its start, and their learning rate."""
 HEAD_CELLS = 20_000
-"""Cells that the head is fitted to; a random sample of more."""
+"""Cells that are clustered and that the head is fitted to; a random sample of more."""
 FEW = 0.1
 """Share of an even number of cells below which a cluster counts as starved."""
 GAP = 0.2
@@ -108,6 +108,8 @@ class FusionTraining(MosaicModel):
             self.stability_ = stability_curve(z[rows], candidates, random_state=self.random_state)
             module.n_used.fill_(choose_n_clusters(self.stability_))
             logger.info("%d clusters, by stability on halves of the cells.", module.n_clusters)
+        if len(rows) > HEAD_CELLS:
+            rows = np.sort(np.random.default_rng(self.random_state).choice(rows, HEAD_CELLS, replace=False))
         labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
         self._fit_head(z, views, rows, labels)
         module.started.fill_(True)
