@@ -22,9 +22,7 @@ def weighted_neighbors(views: list[np.ndarray], *, n_neighbors: int = 20, n_cand
     found = [NearestNeighbors(n_neighbors=n_candidates).fit(x).kneighbors() for x in views]  # without the cell itself
     nearest = [at[:, :n_neighbors] for _, at in found]
     first = [d[:, 0] for d, _ in found]
-    width = [
-        np.maximum(_bandwidth(x, at) - d, 1e-12) for x, at, d in zip(views, nearest, first, strict=True)
-    ]
+    width = [np.maximum(_bandwidth(x, at) - d, 1e-12) for x, at, d in zip(views, nearest, first, strict=True)]
     ratios = []
     for r, x in enumerate(views):
         affinity = []

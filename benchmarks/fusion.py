@@ -53,7 +53,6 @@ VARIANTS: dict[str, dict] = {
     "consistency": {"weights": {"consistency": 1.0}},
     "kmeans_start": {"options": {"start": "kmeans"}},
     "kmeans_stage1": {"options": {"start": "kmeans", "stages": (1.0, 1.0)}},
-    "mixture_start": {"options": {"start": "mixture"}},
 }
 """Arguments of FusionClustering beyond the number of clusters."""
 

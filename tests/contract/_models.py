@@ -275,7 +275,7 @@ MODELS += [
         name="fusion-everything",
         kwargs={
             "options": replace(
-                FUSION_OPTIONS, max_clusters=8, unpaired="borrow", balance="equal", start="mixture", momentum=0.5
+                FUSION_OPTIONS, max_clusters=8, unpaired="borrow", balance="equal", start="kmeans", momentum=0.5
             ),
             "weights": FusionWeights(consistency=0.5, permuted=1.0, permuted_correlation=0.1),
         },

@@ -11,7 +11,6 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
-from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import kneighbors_graph
 
 from smalti.pp import LinearCCA
@@ -142,13 +141,8 @@ def start_clusters(z: NDArray[np.floating], n_clusters: int, start: Start, rando
     n_clusters = min(n_clusters, len(z))
     if start == "kmeans" or len(z) < 10 * n_clusters:
         labels = KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(z)
-    elif start == "graph":
-        labels = graph_clusters(z, n_clusters, random_state)
     else:
-        mixture = GaussianMixture(
-            n_clusters, covariance_type="tied", n_init=5, init_params="k-means++", random_state=random_state
-        )
-        labels = mixture.fit_predict(z.astype(np.float64))
+        labels = graph_clusters(z, n_clusters, random_state)
     order = np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))

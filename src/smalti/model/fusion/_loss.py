@@ -48,9 +48,7 @@ class FusionOutputs:
     cca: CCAState
 
 
-def fuse_units(
-    embeddings: dict[str, Tensor], present: dict[str, Tensor], weights: dict[str, Tensor]
-) -> Tensor:
+def fuse_units(embeddings: dict[str, Tensor], present: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor:
     r"""Return :math:`\sum_v w_v N(e_v) / \sum_v w_v` over the present modalities, ``(B, m)``, N to unit length."""
     share = {name: weights[name] * here for name, here in present.items()}
     total = sum(share[name][:, None] * F.normalize(embeddings[name], dim=1, eps=1e-8) for name in present)

@@ -137,9 +137,7 @@ class FusionModule(MosaicModule):
         """Return the weighted sum of the terms of this stage; every term is logged."""
         step = self.decoding.step(minibatch, self.inputs)
         reconstruction = {
-            name: spread_rows(
-                self.decoding.nll(step, name, inference_outputs["embeddings"][name][here], here), here
-            )
+            name: spread_rows(self.decoding.nll(step, name, inference_outputs["embeddings"][name][here], here), here)
             for name, here in inference_outputs["present"].items()
         }
         outputs = FusionOutputs(

@@ -8,9 +8,8 @@ from typing import Literal
 from smalti._validate import check_choice, check_count, check_in_range, check_positive
 from smalti.model.base import Options
 
-Start = Literal["graph", "kmeans", "mixture"]
-"""How the head starts: communities in the graph of nearest neighbours (Leiden), k-means, or a mixture of normal distributions
-with a common shape."""
+Start = Literal["graph", "kmeans"]
+"""How the head starts: communities in the graph of nearest neighbours (Leiden), or k-means."""
 Balance = Literal["equal", "proportional"]
 """How many cells of a batch teach each cluster: the same number, or in proportion to its size."""
 Unpaired = Literal["reconstruct", "pseudo", "borrow"]
@@ -100,7 +99,7 @@ class FusionOptions(Options):
         check_in_range(self.threshold, -1, 1, "threshold")
         check_in_range(self.margin, 0, 2, "margin")
         check_choice(self.balance, ("equal", "proportional"), "balance")
-        check_choice(self.start, ("graph", "kmeans", "mixture"), "start")
+        check_choice(self.start, ("graph", "kmeans"), "start")
         check_choice(self.unpaired, ("reconstruct", "pseudo", "borrow"), "unpaired")
         check_positive(self.guard, "guard", allow_zero=True)
         if len(self.stages) != 2 or not 0 <= self.stages[0] <= self.stages[1] <= 1:

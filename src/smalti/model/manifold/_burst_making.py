@@ -72,7 +72,11 @@ class BurstMaker:
         if kind == "neighbours":
             return {
                 name: from_neighbours(
-                    x, self.maps[name], self._place_of(place, name), self.options.n_burst, local=self.options.local_scale
+                    x,
+                    self.maps[name],
+                    self._place_of(place, name),
+                    self.options.n_burst,
+                    local=self.options.local_scale,
                 )
                 for name, x in self.values.items()
             }

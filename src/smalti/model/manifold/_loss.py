@@ -75,9 +75,7 @@ def whiteness(points: Tensor, exists: Tensor, variance: Tensor) -> Tensor:
     if points.shape[1] >= SPLIT_BELOW:
         off = burst_covariance(points, exists) / scale - eye
         return off.square().sum(dim=(1, 2))
-    halves = [
-        burst_covariance(points[:, at::2], exists[:, at::2]) / scale - eye for at in (0, 1)
-    ]
+    halves = [burst_covariance(points[:, at::2], exists[:, at::2]) / scale - eye for at in (0, 1)]
     return (halves[0] * halves[1]).sum(dim=(1, 2))
 
 

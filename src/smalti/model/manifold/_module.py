@@ -77,9 +77,7 @@ class ManifoldModule(MosaicModule):
     burst_scale: Tensor
     far: Tensor
 
-    def __init__(
-        self, sizes: MosaicSizes, n_latent: int, options: ManifoldOptions, weights: ManifoldWeights
-    ) -> None:
+    def __init__(self, sizes: MosaicSizes, n_latent: int, options: ManifoldOptions, weights: ManifoldWeights) -> None:
         super().__init__(sizes, n_embed=options.n_hidden)
         self.options, self.weights, self.n_latent = options, weights, n_latent
         widths = {name: self.inputs.width(name) for name in self.names}
@@ -126,7 +124,9 @@ class ManifoldModule(MosaicModule):
         return {
             "present": present,
             "coordinates": {
-                name: spread_rows(self.register(name, self.chart(name, self.inputs.encode(minibatch, name, here))), here)
+                name: spread_rows(
+                    self.register(name, self.chart(name, self.inputs.encode(minibatch, name, here))), here
+                )
                 for name, here in present.items()
             },
         }

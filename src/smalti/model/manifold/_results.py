@@ -54,9 +54,7 @@ class ManifoldResults(ManifoldTraining):
             count = torch.stack(list(present.values())).sum(dim=0)
             mean = sum(z * present[name][:, None] for name, z in out["coordinates"].items())
             mean = mean / count.clamp(min=1)[:, None]
-            gap = sum(
-                (z - mean).square().sum(dim=1) * present[name] for name, z in out["coordinates"].items()
-            )
+            gap = sum((z - mean).square().sum(dim=1) * present[name] for name, z in out["coordinates"].items())
             far = torch.ones_like(count, dtype=torch.bool)
             for name, here in present.items():
                 if bool(here.any()):

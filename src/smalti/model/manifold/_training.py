@@ -91,9 +91,7 @@ class ManifoldTraining(MosaicModel):
 
     def _before_training(self, splitter: MosaicSplitter) -> None:
         module = self.module
-        maker = BurstMaker(
-            self.adata_manager, module.inputs, self.cell_components(), self.options, self.random_state
-        )
+        maker = BurstMaker(self.adata_manager, module.inputs, self.cell_components(), self.options, self.random_state)
         module.bursts = maker.make(self.kind, self.burst_key)
         if self.is_trained_:
             return
