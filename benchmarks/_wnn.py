@@ -12,9 +12,10 @@ SMALL = 1e-4
 def weighted_neighbors(views: list[np.ndarray], *, n_neighbors: int = 20, n_candidates: int = 200) -> sp.csr_matrix:
     """Return the graph of the ``n_neighbors`` nearest by weighted affinity, ``(n, n)``, ones.
 
-    ``views`` are ``(n, d)`` components of each modality; rows are scaled to unit length, as in the release. For each cell and
-    modality the own affinity compares its profile with the mean of its neighbours in this modality, the cross affinity with
-    the mean of its neighbours in the other; the softmax of their ratio is the weight of the modality for this cell.
+    ``views`` are ``(n, d)`` components of each modality; rows are scaled to unit length, as in the release. For each
+    cell and modality the own affinity compares its profile with the mean of its neighbours in this modality, the cross
+    affinity with the mean of its neighbours in the other; the softmax of their ratio is the weight of the modality for
+    this cell.
     """
     views = [x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in views]
     n = len(views[0])
@@ -49,7 +50,8 @@ def weighted_neighbors(views: list[np.ndarray], *, n_neighbors: int = 20, n_cand
 
 
 def _bandwidth(x: np.ndarray, nearest: np.ndarray, n_far: int = 20) -> np.ndarray:
-    """Mean distance to the cells that share least, but some, of a cell's neighbours (smallest Jaccard index above 0)."""
+    """Mean distance to the cells that share least, but some, of a cell's neighbours (smallest Jaccard index above
+    0)."""
     n, k = nearest.shape
     own = np.column_stack([nearest, np.arange(n)])
     graph = sp.csr_matrix((np.ones(n * (k + 1)), (np.repeat(np.arange(n), k + 1), own.ravel())), shape=(n, n))

@@ -4,11 +4,11 @@
     python benchmarks/fusion.py --data pbmc_mosaic --methods fusion stage1
     python benchmarks/fusion.py --half                                   # half of the cells keep one modality
 
-Cells measured in both modalities; the number of clusters is that of the types with at least 30 cells, which alone are scored
-(``fusion_k`` chooses its own). Components are those that the models see, centred per batch; nothing looks at labels but the
-scores. ``batch_entropy``: of batches in clusters, relative to that of all cells, mean over cells. ``auroc_entropy``,
-``auroc_agreement``: how well cells outside their type's cluster are told by the entropy of their probabilities, and by how
-far modalities agree. Needs the real data sets (``SMALTI_DATA_DIR``).
+Cells measured in both modalities; the number of clusters is that of the types with at least 30 cells, which alone are
+scored (``fusion_k`` chooses its own). Components are those that the models see, centred per batch; nothing looks at
+labels but the scores. ``batch_entropy``: of batches in clusters, relative to that of all cells, mean over cells.
+``auroc_entropy``, ``auroc_agreement``: how well cells outside their type's cluster are told by the entropy of their
+probabilities, and by how far modalities agree. Needs the real data sets (``SMALTI_DATA_DIR``).
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def uniformity(x: ArrayLike, *, t: float = 2.0, mask: ArrayLike | None = None, c
 
 
 def stress(x: ArrayLike, truth: ArrayLike, *, chunk_size: int = 1024) -> float:
-    r"""Compute how far distances in an embedding are from true distances; turning, mirroring and shifting change nothing.
+    r"""Compute how far distances in an embedding are from true ones, whatever its rotation, reflection and shift.
 
     .. math:: \sum_{i < j} \big(\|x_i - x_j\| - \|t_i - t_j\|\big)^2 \Big/ \sum_{i < j} \|t_i - t_j\|^2
 

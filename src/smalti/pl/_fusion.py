@@ -36,9 +36,10 @@ def fusion(
 ) -> list[Axes]:
     """Draw what ``write_clusters`` of :class:`~smalti.model.FusionClustering` wrote: disagreement is off the diagonal.
 
-    For every pair of modalities a table: of the cells that the first puts into a cluster (row), the share that the second
-    puts into each cluster (column). Then the agreement of the modalities of each cell by cluster, lowest median first: cells
-    at its left are what to look at. And, where the number of clusters was chosen, the stability on which it was chosen.
+    For every pair of modalities a table: of the cells that the first puts into a cluster (row), the share that the
+    second puts into each cluster (column). Then the agreement of the modalities of each cell by cluster, lowest median
+    first: cells at its left are what to look at. And, where the number of clusters was chosen, the stability on which
+    it was chosen.
 
     Parameters
     ----------

@@ -60,10 +60,11 @@ def overlap_charts(
 ) -> MuData:
     r"""Simulate states on the unit square that two or three devices see in part, each with a burst around every state.
 
-    A state :math:`\theta` is uniform on the square; the first device sees :math:`(\theta_1 + \theta_2^3, \theta_2 -
-    \theta_1^3)` on the left, the second the stereographic image on a sphere on the right (or, of three, in the middle), the
-    third :math:`(\sin 1.5 \theta_1 + 0.3 \theta_2,\ 1.2 e^{\theta_2 / 2} - 0.4 \theta_1^2)` on the right. Points of a burst are
-    images of :math:`\theta + s \epsilon`.
+    A state :math:`\theta` is uniform on the square. The first device sees
+    :math:`(\theta_1 + \theta_2^3, \theta_2 - \theta_1^3)` on the left, the second the stereographic image on a sphere on
+    the right (or, of three, in the middle), the third
+    :math:`(\sin 1.5 \theta_1 + 0.3 \theta_2,\ 1.2 e^{\theta_2 / 2} - 0.4 \theta_1^2)` on the right. Points of a burst
+    are images of :math:`\theta + s \epsilon`.
 
     Parameters
     ----------
@@ -84,9 +85,9 @@ def overlap_charts(
 
     Returns
     -------
-    MuData of states, one modality per device (``"cubic"``, ``"sphere"``, ``"wave"``), with the image of each state in ``.X``
-    and its burst in ``.obsm["burst"]``, ``(n, n_burst, n_vars)``. The truth is ``.obsm["truth"]``, ``(n_obs, 2)``;
-    ``.uns["burst_scale"]`` is :math:`s`.
+    MuData of states, one modality per device (``"cubic"``, ``"sphere"``, ``"wave"``), with the image of each state in
+    ``.X`` and its burst in ``.obsm["burst"]``, ``(n, n_burst, n_vars)``. The truth is ``.obsm["truth"]``, ``(n_obs,
+    2)``; ``.uns["burst_scale"]`` is :math:`s`.
 
     Raises
     ------
@@ -150,8 +151,8 @@ def noisy_charts(
     scales
         Size of each chart.
     overlap
-        The first device sees states whose first coordinate is below the second number, the second device those above the
-        first number.
+        The first device sees states whose first coordinate is below the second number, the second device those above
+        the first number.
     random_state
         Seed or generator.
 

@@ -58,8 +58,8 @@ def fuse_units(embeddings: dict[str, Tensor], present: dict[str, Tensor], weight
 def fusion_loss(weights: FusionWeights, options: FusionOptions, outputs: FusionOutputs) -> LossOutput:
     """Compute every term on one minibatch; stages say which of them count.
 
-    Before stage II the head has learnt nothing: its terms then count as those of a head without an opinion, log K, so that
-    epochs of different stages can be compared.
+    Before stage II the head has learnt nothing: its terms then count as those of a head without an opinion, log K, so
+    that epochs of different stages can be compared.
     """
     present, embeddings, stage = outputs.present, outputs.embeddings, outputs.stage
     zero = next(iter(embeddings.values())).sum() * 0.0

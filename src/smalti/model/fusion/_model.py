@@ -8,7 +8,6 @@ import torch
 
 from smalti._validate import check_count
 from smalti.model.base import resolve_options
-from smalti.model.parts import MosaicSizes
 
 from ._module import FusionModule
 from ._options import FusionOptions, FusionWeights
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from smalti.data import MosaicBatch
+    from smalti.model.parts import MosaicSizes
 
 
 class FusionClustering(FusionResults, FusionTraining):
@@ -29,9 +29,9 @@ class FusionClustering(FusionResults, FusionTraining):
 
     .. math:: e = \sum_v w_v N(h_v(x_v)) \Big/ \sum_v w_v, \qquad P = \mathrm{softmax}\, f(e)
 
-    over the modalities that a cell has, with :math:`N` to unit length. Stage I trains the encoders, then the head starts
-    from k-means on the fused embedding, and in stages II and III the surest cells teach the rest, fused and by modality. The
-    objective is
+    over the modalities that a cell has, with :math:`N` to unit length. Stage I trains the encoders, then the head
+    starts from k-means on the fused embedding, and in stages II and III the surest cells teach the rest, fused and by
+    modality. The objective is
 
     .. math::
 
@@ -47,8 +47,9 @@ class FusionClustering(FusionResults, FusionTraining):
     registry
         Registry of a stored model, instead of data; ``load`` fills it in.
     n_clusters
-        Number of clusters. By default the smallest number that is as stable on halves of the cells as any; ``stability_``
-        holds the curve. Stable clusters may still be finer than what you call a cell type: give the number if you know it.
+        Number of clusters. By default the smallest number that is as stable on halves of the cells as any;
+        ``stability_`` holds the curve. Stable clusters may still be finer than what you call a cell type: give the
+        number if you know it.
     n_latent
         Width of the embeddings.
     options
@@ -62,10 +63,10 @@ class FusionClustering(FusionResults, FusionTraining):
 
     Notes
     -----
-    Different from the paper: encoders start from linear CCA and are kept in common axes by the agreement term, so that a
-    cell with one modality gets its cluster from the same head; clusters may be of unequal size (``balance``); permuted
-    cells, pseudo-labels of unpaired cells and borrowed partners are options, off because they did not help where we measured
-    them; the weights of the best validation epoch are kept, chosen without labels.
+    Different from the paper: encoders start from linear CCA and are kept in common axes by the agreement term, so that
+    a cell with one modality gets its cluster from the same head; clusters may be of unequal size (``balance``);
+    permuted cells, pseudo-labels of unpaired cells and borrowed partners are options, off because they did not help
+    where we measured them; the weights of the best validation epoch are kept, chosen without labels.
 
     ``.obsm``-ready latents: :meth:`get_latent_representation` gives the fused embedding, ``(n, n_latent)``.
 
@@ -132,7 +133,8 @@ def _without_counts(sizes: MosaicSizes) -> MosaicSizes:
     for name, size in sizes.modalities.items():
         if size.input_kind == "counts":
             raise ValueError(
-                f"FusionClustering reconstructs what its encoders see, which must be fixed, but modality {name!r} has the "
+                f"FusionClustering reconstructs what its encoders see, which must be fixed, but modality {name!r} "
+                "has the "
                 "trainable encoder input 'counts'. Set it up with another `encoder_input`, such as 'pca' or 'scaled'."
             )
     return sizes

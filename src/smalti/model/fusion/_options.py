@@ -13,8 +13,8 @@ Start = Literal["graph", "kmeans"]
 Balance = Literal["equal", "proportional"]
 """How many cells of a batch teach each cluster: the same number, or in proportion to its size."""
 Unpaired = Literal["reconstruct", "pseudo", "borrow"]
-"""What cells of one modality take part in: reconstruction alone; pseudo-labels too; or deep CCA with borrowed partners of
-the same cluster."""
+"""What cells of one modality take part in: reconstruction alone; pseudo-labels too; or deep CCA with borrowed partners
+of the same cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +26,16 @@ class FusionWeights(Options):
     correlation: float = 1.0
     """Deep CCA between the embeddings of paired cells; 0 for data without pairs."""
     agreement: float = 1.0
-    """Distance between the embeddings of a cell's modalities. Not in the paper: deep CCA leaves it open how the axes of one
-    modality lie in those of another, and one head is to read both."""
+    """Distance between the embeddings of a cell's modalities. Not in the paper: deep CCA leaves it open how the axes
+    of one modality lie in those of another, and one head is to read both."""
     pseudo: float = 1.0
     """Cross-entropy of the head against pseudo-labels, per modality and fused, from stage II on."""
     consistency: float = 0.0
-    """Cross-entropy of the head on each modality against what it says of the fused cell, from stage II on. An addition."""
+    """Cross-entropy of the head on each modality against what it says of the fused cell, from stage II on. An
+    addition."""
     permuted: float = 0.0
-    """Cross-entropy of the head on cells put together from modalities of different cells of one pseudo-label, stage III.
-    1 in the paper; no gain in our measurements."""
+    """Cross-entropy of the head on cells put together from modalities of different cells of one pseudo-label, stage
+    III. 1 in the paper; no gain in our measurements."""
     permuted_correlation: float = 0.0
     """Deep CCA of such cells, stage III; 0.1 is a value to try."""
 
@@ -58,10 +59,11 @@ class FusionOptions(Options):
     max_clusters: int = 30
     """Outputs of the head when the number of clusters is not given; the rule chooses at most as many."""
     n_correlated: int | None = None
-    """Canonical correlations that are summed. By default the number of clusters less one, or, where that is not given, the
-    axes of linear CCA that are correlated on held-out cells beyond what shuffled pairs give; at most 10."""
+    """Canonical correlations that are summed. By default the number of clusters less one, or, where that is not given,
+    the axes of linear CCA that are correlated on held-out cells beyond what shuffled pairs give; at most 10."""
     momentum: float = 0.0
-    """Weight of earlier batches in the covariances of deep CCA; raise it where batches hold fewer than ten pairs per axis."""
+    """Weight of earlier batches in the covariances of deep CCA; raise it where batches hold fewer than ten pairs per
+    axis."""
     ridge: float = 1e-3
     """Added to the diagonals of these covariances. Release of the paper."""
     coverage: float = 0.7
@@ -73,14 +75,16 @@ class FusionOptions(Options):
     balance: Balance = "proportional"
     """The paper takes as many cells for each cluster, which suits clusters of equal size."""
     start: Start = "graph"
-    """How the head starts. The paper leaves it at random; k-means draws clusters of like size, which types of cells are not."""
+    """How the head starts. The paper leaves it at random; k-means draws clusters of like size, which types of cells
+    are not."""
     unpaired: Unpaired = "reconstruct"
-    """What cells of one modality take part in. Other choices lowered the agreement of modalities where we measured it."""
+    """What cells of one modality take part in. Other choices lowered the agreement of modalities where we measured
+    it."""
     stages: tuple[float, float] = (1 / 3, 2 / 3)
     """Shares of the epochs at which stages II (pseudo-labels) and III (weights of modalities) begin."""
     guard: int = 5
-    """Epochs with fewer than a tenth of an even share of the cells after which a cluster is begun anew at the least certain
-    cells; 0 for never."""
+    """Epochs with fewer than a tenth of an even share of the cells after which a cluster is begun anew at the least
+    certain cells; 0 for never."""
     n_components: int | None = None
     """Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells."""
 

@@ -39,10 +39,10 @@ def pseudo_labels(
 ) -> PseudoLabels:
     r"""Return pseudo-labels of a batch (Eisenberg et al. 2025).
 
-    The cells of which the fused head is surest are the centre :math:`c_{vj}` of cluster :math:`j` in modality :math:`v`; a
-    cell gets label :math:`j` in :math:`v` if its cosine with this centre is among the :math:`k_j` largest and above the
-    threshold. Several labels are weighted by :math:`(1 + s_{ij}) / 2`. Cells that two modalities label differently do not
-    teach.
+    The cells of which the fused head is surest are the centre :math:`c_{vj}` of cluster :math:`j` in modality
+    :math:`v`; a cell gets label :math:`j` in :math:`v` if its cosine with this centre is among the :math:`k_j` largest
+    and above the threshold. Several labels are weighted by :math:`(1 + s_{ij}) / 2`. Cells that two modalities label
+    differently do not teach.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def soft_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def within_cluster_partners(labels: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """Draw cells whose modalities come from different cells of one pseudo-label.
 
-    For every cluster as many as the modality with the fewest cells of it allows, drawn independently per modality, without
-    repeats.
+    For every cluster as many as the modality with the fewest cells of it allows, drawn independently per modality,
+    without repeats.
 
     Parameters
     ----------

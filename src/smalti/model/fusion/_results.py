@@ -78,10 +78,10 @@ class FusionResults(LabelMixin):
     def write_clusters(self, mdata: MuData | None = None, *, key_added: str = "cluster") -> None:
         """Write clusters and all that is known of them into the MuData.
 
-        ``.obs`` gets ``<key>``, the cluster; ``<key>_prob``, its probability; ``<key>_entropy`` of all probabilities, in
-        [0, 1]; ``<key>_agreement`` of :meth:`agreement`; and ``<key>_<modality>``, the cluster by each modality alone.
-        ``.obsm["X_<key>"]`` is the fused embedding, ``.obsm["<key>_proba"]`` the probabilities. ``.uns[<key>]`` has
-        what :meth:`diagnostics` returns.
+        ``.obs`` gets ``<key>``, the cluster; ``<key>_prob``, its probability; ``<key>_entropy`` of all probabilities,
+        in [0, 1]; ``<key>_agreement`` of :meth:`agreement`; and ``<key>_<modality>``, the cluster by each modality
+        alone. ``.obsm["X_<key>"]`` is the fused embedding, ``.obsm["<key>_proba"]`` the probabilities. ``.uns[<key>]``
+        has what :meth:`diagnostics` returns.
 
         Parameters
         ----------
@@ -118,10 +118,11 @@ class FusionResults(LabelMixin):
 
         Returns
         -------
-        ``n_clusters``, ``n_used`` and ``sizes``; ``modalities`` and their ``weights``; ``stability`` by number of clusters
-        (where it was chosen); ``correlation`` of training and held-out cells and ``coverage`` by epoch; ``reseeded``
-        clusters; and with batches ``batch_entropy`` of each cluster, in [0, 1], relative to that of all cells, and
-        ``one_batch``, clusters of which 90 % of the cells are of one batch that has fewer than half of all cells.
+        ``n_clusters``, ``n_used`` and ``sizes``; ``modalities`` and their ``weights``; ``stability`` by number of
+        clusters (where it was chosen); ``correlation`` of training and held-out cells and ``coverage`` by epoch;
+        ``reseeded`` clusters; and with batches ``batch_entropy`` of each cluster, in [0, 1], relative to that of all
+        cells, and ``one_batch``, clusters of which 90 % of the cells are of one batch that has fewer than half of all
+        cells.
         """
         mdata = self._validate_anndata(mdata)
         clusters, names = self.predict(mdata), self._label_names()

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
@@ -19,6 +18,7 @@ from ._clusters import BEYOND, MAX_AXES, choose_n_clusters, correlated_axes, sta
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from smalti.train import MosaicSplitter
@@ -63,7 +63,8 @@ class FusionTraining(MosaicModel):
         super()._check_trainable()
         if self.weights.correlation > 0 and self.sizes_.alone:
             raise ValueError(
-                f"Deep CCA needs cells with two modalities, but no cell of {shorten(self.sizes_.alone)} has another one. "
+                f"Deep CCA needs cells with two modalities, but no cell of {shorten(self.sizes_.alone)} has "
+                "another one. "
                 "Leave these modalities out, use a model for unpaired data, or switch the term off: "
                 "`FusionClustering(mdata, weights=FusionWeights(correlation=0))`."
             )
@@ -95,7 +96,7 @@ class FusionTraining(MosaicModel):
     # ------------------------------------------------------------------ the head
 
     def _start_head(self) -> None:
-        """Cluster the fused embedding of the training cells, paired ones if there are enough, and fit the head to it."""
+        """Cluster the fused embedding of the training cells (paired ones if enough), and fit the head to it."""
         z, views, paired = self._units()
         if not np.isfinite(z).all():
             return  # whoever checks losses says where it comes from
@@ -206,7 +207,8 @@ class FusionTraining(MosaicModel):
             train, held_out = (float(-history[f"correlation_{k}"].iloc[-1, 0]) for k in ("train", "validation"))
             if train - held_out > GAP:
                 said.append(
-                    f"Modalities are correlated by {train:.2f} on training cells and by {held_out:.2f} on held-out ones: "
+                    f"Modalities are correlated by {train:.2f} on training cells and by {held_out:.2f} on "
+                    "held-out ones: "
                     "the encoders fit noise. Lower `n_latent` or `n_hidden`, or raise `dropout_rate`."
                 )
         z, _, _ = self._units()

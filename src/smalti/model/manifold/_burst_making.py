@@ -126,7 +126,8 @@ class BurstMaker:
             x = np.asarray(adata.obsm[key], dtype=np.float32)
             if x.ndim != 3 or x.shape[2] != adata.n_vars or x.shape[1] < 5:
                 raise ValueError(
-                    f"Expected bursts of modality {name!r} of shape ({adata.n_obs}, at least 5 points, {adata.n_vars}), "
+                    f"Expected bursts of modality {name!r} of shape ({adata.n_obs}, at least 5 points, "
+                    f"{adata.n_vars}), "
                     f"found {x.shape}."
                 )
             rows = self.maps[name]
@@ -156,7 +157,8 @@ class BurstMaker:
         for field in fields:
             if field.spec.likelihood not in COUNT_LIKELIHOODS:
                 raise ValueError(
-                    f"Thinning needs counts, but modality {field.name!r} has the likelihood {field.spec.likelihood!r}: use "
+                    f"Thinning needs counts, but modality {field.name!r} has the likelihood "
+                    f"{field.spec.likelihood!r}: use "
                     "`bursts='neighbours'`, or register raw counts."
                 )
         return [field.name for field in fields]
@@ -172,7 +174,8 @@ class BurstMaker:
         mean = float(x[x > 0].mean()) if (x > 0).any() else 0.0
         if mean < FEW_COUNTS:
             logger.warning(
-                "Counts of %r that are not zero are %.1f on average; below %d the size of thinning noise is not known, so that "
+                "Counts of %r that are not zero are %.1f on average; below %d the size of thinning noise is not "
+                "known, so that "
                 "only its relative size is used. Pool features or cells.",
                 name,
                 mean,

@@ -116,7 +116,7 @@ def manifold_loss(weights: ManifoldWeights, outputs: ChartOutputs, n_cells: int)
 
 
 def _registration(outputs: ChartOutputs, zero: Tensor) -> Tensor:
-    """Return the squared distance of charts of co-observed cells over the variance of all, sum over pairs of modalities."""
+    """Return the squared distance of charts of co-observed cells over the variance of all, sum over pairs."""
     known = torch.cat([z[outputs.seen[name]] for name, z in outputs.coordinates.items()])
     if len(known) < 2:
         return zero

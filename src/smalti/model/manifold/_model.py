@@ -8,7 +8,6 @@ import torch
 
 from smalti._validate import check_choice, check_count
 from smalti.model.base import resolve_options
-from smalti.model.parts import MosaicSizes
 from smalti.nn import masked_mean
 
 from ._module import ManifoldModule
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from smalti.data import MosaicBatch
+    from smalti.model.parts import MosaicSizes
 
     from ._options import Bursts
     from ._register import Registration
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class OverlapManifold(ManifoldResults):
     r"""Coordinates of one continuum of which every modality sees a part :cite:p:`Peterfreund2020,Peterfreund2023`.
 
-    A state is observed several times (a burst). Where the covariance of the burst in the chart :math:`E_v` is a ball of known
-    size everywhere, the chart keeps distances, and charts of several modalities differ by a rotation and a shift, which a few
-    cells that two of them saw undo. The objective is
+    A state is observed several times (a burst). Where the covariance of the burst in the chart :math:`E_v` is a ball
+    of known size everywhere, the chart keeps distances, and charts of several modalities differ by a rotation and a
+    shift, which a few cells that two of them saw undo. The objective is
 
     .. math::
 
@@ -47,15 +47,15 @@ class OverlapManifold(ManifoldResults):
     n_latent
         Dimension of the continuum.
     bursts
-        ``"given"``: repeated observations, see ``burst_key``. ``"neighbours"``: each cell and its nearest in the space of
-        linear CCA, the same for all modalities. ``"metacell"``: cells of one small cluster there. ``"thinning"``: thinned
-        copies of counts, for modalities with the same features.
+        ``"given"``: repeated observations, see ``burst_key``. ``"neighbours"``: each cell and its nearest in the space
+        of linear CCA, the same for all modalities. ``"metacell"``: cells of one small cluster there. ``"thinning"``:
+        thinned copies of counts, for modalities with the same features.
     burst_key
-        For given bursts: column of ``mdata.obs`` with the state of every cell, or key of ``.obsm`` of every modality with the
-        points of each cell's burst, ``(n_obs, n_points, n_vars)``.
+        For given bursts: column of ``mdata.obs`` with the state of every cell, or key of ``.obsm`` of every modality
+        with the points of each cell's burst, ``(n_obs, n_points, n_vars)``.
     registration
-        What may happen to charts when they are laid over each other. ``"auto"``: the simplest within one standard error of the
-        best error on left-out cells; rigid only where ``options.burst_scale`` is given.
+        What may happen to charts when they are laid over each other. ``"auto"``: the simplest within one standard
+        error of the best error on left-out cells; rigid only where ``options.burst_scale`` is given.
     options
         Networks and bursts, see :class:`~smalti.model.ManifoldOptions`.
     weights
@@ -67,9 +67,9 @@ class OverlapManifold(ManifoldResults):
 
     Notes
     -----
-    Bursts of neighbours are not balls in the space of states: making them balls draws dense and sparse regions alike. Use
-    ``local_scale`` against that. Clusters without cells between them have no bursts between them: distances hold within
-    connected parts only.
+    Bursts of neighbours are not balls in the space of states: making them balls draws dense and sparse regions alike.
+    Use ``local_scale`` against that. Clusters without cells between them have no bursts between them: distances hold
+    within connected parts only.
 
     :meth:`get_latent_representation` gives the coordinates, mean over the charts of a cell, ``(n, n_latent)``.
 
@@ -138,7 +138,9 @@ def _without_counts(sizes: MosaicSizes) -> MosaicSizes:
     for name, size in sizes.modalities.items():
         if size.input_kind == "counts":
             raise ValueError(
-                f"OverlapManifold measures distances in what its encoders see, which must be fixed, but modality {name!r} has "
-                "the trainable encoder input 'counts'. Set it up with another `encoder_input`, such as 'pca' or 'scaled'."
+                f"OverlapManifold measures distances in what its encoders see, which must be fixed, but modality "
+                f"{name!r} has "
+                "the trainable encoder input 'counts'. Set it up with another `encoder_input`, such as 'pca' or "
+                "'scaled'."
             )
     return sizes

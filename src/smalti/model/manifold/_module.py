@@ -64,7 +64,8 @@ class ManifoldModule(MosaicModule):
     burst_scale
         Standard deviation of bursts in the charts.
     reference, far
-        ``(N, width)`` training profiles by modality, and the distance to the nearest beyond which a profile is far from all.
+        ``(N, width)`` training profiles by modality, and the distance to the nearest beyond which a profile is far
+        from all.
     bursts
         By modality; set before training.
     ramp
@@ -96,7 +97,7 @@ class ManifoldModule(MosaicModule):
         self.ramp = 0.0
 
     def chart(self, name: str, x: Tensor) -> Tensor:
-        """Return the chart of encoder inputs ``(..., width)``, ``(..., d)``, in units in which bursts have the wanted size."""
+        """Return the chart of encoder inputs ``(..., width)``, ``(..., d)``."""
         return cast("Tensor", self.charts[name](x / INPUT_SPREAD))
 
     def decode(self, name: str, chart: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from smalti.model.base import Options
 Bursts = Literal["given", "neighbours", "metacell", "thinning"]
 """Where repeated observations of one state come from."""
 Family = Literal["rigid", "similarity", "affine"]
-"""What may happen to a chart when it is laid over another: rotation, reflection and shift; a scale too; any linear map."""
+"""What may happen to a chart when it is laid over another: rotation, reflection and shift; a scale too; any linear
+map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,8 @@ class ManifoldWeights(Options):
     data: float = 1.0
     """Reconstruction of the burst points of every modality from its chart; sum over components."""
     registration: float = 1.0
-    """Squared distance of a cell's charts, in units of the variance of the coordinates; rises from 0 once the charts have
-    been laid over each other. 0 leaves every modality its own chart."""
+    """Squared distance of a cell's charts, in units of the variance of the coordinates; rises from 0 once the charts
+    have been laid over each other. 0 leaves every modality its own chart."""
     cross: float = 0.0
     """Reconstruction of one modality from the chart of another. 0.1 is a value to try."""
 
@@ -44,11 +45,11 @@ class ManifoldOptions(Options):
     n_burst: int = 20
     """Points of a burst that is made here, at least 5: neighbours, cells of a metacell, or thinned copies."""
     burst_scale: float | None = None
-    """Standard deviation of a burst in the latent space, per dimension. Bursts that are given should come with it. By default
-    estimated from the data up to a common factor, so that coordinates have a variance of about 1."""
+    """Standard deviation of a burst in the latent space, per dimension. Bursts that are given should come with it. By
+    default estimated from the data up to a common factor, so that coordinates have a variance of about 1."""
     local_scale: bool = False
-    """Whether bursts of neighbours have a scale for every cell, the size of its neighbourhood. Otherwise dense and sparse
-    regions are drawn equally dense."""
+    """Whether bursts of neighbours have a scale for every cell, the size of its neighbourhood. Otherwise dense and
+    sparse regions are drawn equally dense."""
     keep: float = 0.9
     """Share of counts that thinning keeps."""
     joint_from: float = 0.4

@@ -44,7 +44,7 @@ class Placement:
 
 
 def minimum(family: Family, d: int) -> int:
-    """Return the number of co-observed cells that fix a transform: the reflection too, and everything of an affine one."""
+    """Return the number of co-observed cells that fix a transform, the reflection too."""
     return d + 1
 
 
@@ -117,8 +117,8 @@ def register_charts(
     charts
         ``(n, d)`` by modality, the same cells in each, NaN where a modality did not see the cell.
     registration
-        Family, or ``"auto"``: the simplest within one standard error of the best left-out error; rigid is a candidate only
-        where ``scale_known``.
+        Family, or ``"auto"``: the simplest within one standard error of the best left-out error; rigid is a candidate
+        only where ``scale_known``.
     scale_known
         Whether the scale of bursts is known, so that charts have one unit.
     random_state

@@ -41,10 +41,10 @@ class ManifoldResults(ManifoldTraining):
 
         Returns
         -------
-        One row per cell: ``n_devices``, modalities it was measured in; ``spread``, root mean squared distance of its charts
-        from their mean, missing with one; ``far``, whether it lies farther from the training profiles than 99 % of these, in
-        every modality it has: charts mean nothing there; ``white``, mean deviation of its burst from a ball per entry of the
-        covariance (training data only).
+        One row per cell: ``n_devices``, modalities it was measured in; ``spread``, root mean squared distance of its
+        charts from their mean, missing with one; ``far``, whether it lies farther from the training profiles than 99 %
+        of these, in every modality it has: charts mean nothing there; ``white``, mean deviation of its burst from a
+        ball per entry of the covariance (training data only).
         """
         data = self._validate_anndata(mdata)
         module, parts = self.module, []
@@ -98,8 +98,8 @@ class ManifoldResults(ManifoldTraining):
         """Return how the charts were laid over each other, one row per modality.
 
         Columns: ``family`` ("reference" for the one that stays), ``n`` co-observed cells, ``recommended`` number,
-        ``error`` of a cell that was left out (root mean square per dimension), ``flatness``, smallest over largest singular
-        value of the co-observed cells, and ``scale``, size of the others' charts over that of this one.
+        ``error`` of a cell that was left out (root mean square per dimension), ``flatness``, smallest over largest
+        singular value of the co-observed cells, and ``scale``, size of the others' charts over that of this one.
 
         Raises
         ------
@@ -119,9 +119,9 @@ class ManifoldResults(ManifoldTraining):
         """Return what to know of the charts, as plain values and arrays.
 
         ``modalities``; ``white`` of each (mean per entry of the covariance), ``white_floor`` that a perfect chart has,
-        ``rough``, the share of cells above three times the floor; ``burst_scale``; ``fold``, the smallest ratio of distances
-        in coordinates to those in components over sampled pairs, relative to the median: near 0 where far cells share
-        coordinates; and the columns of :meth:`registration_table`.
+        ``rough``, the share of cells above three times the floor; ``burst_scale``; ``fold``, the smallest ratio of
+        distances in coordinates to those in components over sampled pairs, relative to the median: near 0 where far
+        cells share coordinates; and the columns of :meth:`registration_table`.
         """
         out: dict[str, Any] = {
             "modalities": np.array(self.modalities, dtype=object),

@@ -84,8 +84,10 @@ class ManifoldTraining(MosaicModel):
             names = np.array(self.modalities)
             parts = "; ".join(" + ".join(map(repr, names[group == g].tolist())) for g in range(n))
             raise ValueError(
-                f"Charts are laid over each other by cells that two modalities saw, but no cell links these groups: {parts}. "
-                f"Measure at least {max(4 * self.n_latent, 20)} cells in modalities of both, or switch the term off and keep "
+                f"Charts are laid over each other by cells that two modalities saw, but no cell links these "
+                f"groups: {parts}. "
+                f"Measure at least {max(4 * self.n_latent, 20)} cells in modalities of both, or switch the term "
+                "off and keep "
                 "the charts apart: `OverlapManifold(mdata, weights=ManifoldWeights(registration=0))`."
             )
 
@@ -207,7 +209,8 @@ class ManifoldTraining(MosaicModel):
                 )
             if not SCALES[0] <= found.scale <= SCALES[1]:
                 said.append(
-                    f"Charts of {name!r} and the others differ in size by {found.scale:.2f}: their bursts do not have the "
+                    f"Charts of {name!r} and the others differ in size by {found.scale:.2f}: their bursts do not "
+                    "have the "
                     "same scale, and a rigid registration would be wrong."
                 )
         return said
