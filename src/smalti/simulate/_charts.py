@@ -61,8 +61,8 @@ def overlap_charts(
     r"""Simulate states on the unit square that two or three devices see in part, each with a burst around every state.
 
     A state :math:`\theta` is uniform on the square. The first device sees
-    :math:`(\theta_1 + \theta_2^3, \theta_2 - \theta_1^3)` on the left, the second the stereographic image on a sphere on
-    the right (or, of three, in the middle), the third
+    :math:`(\theta_1 + \theta_2^3, \theta_2 - \theta_1^3)` on the left, the second the stereographic image on a sphere
+    on the right (or, of three, in the middle), the third
     :math:`(\sin 1.5 \theta_1 + 0.3 \theta_2,\ 1.2 e^{\theta_2 / 2} - 0.4 \theta_1^2)` on the right. Points of a burst
     are images of :math:`\theta + s \epsilon`.
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ._model import OverlapManifold
 from ._options import ManifoldOptions, ManifoldWeights
+from ._register import Placement, register_charts
 
-__all__ = ["ManifoldOptions", "ManifoldWeights", "OverlapManifold"]
+__all__ = ["ManifoldOptions", "ManifoldWeights", "OverlapManifold", "Placement", "register_charts"]
