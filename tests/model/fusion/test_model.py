@@ -45,7 +45,7 @@ def fitted():
     mdata, code = half_blind()
     FusionClustering.setup_mudata(mdata)
     model = FusionClustering(mdata, n_clusters=5)
-    model.train(30, **QUICK)
+    model.train(15, **QUICK)
     return model, mdata, code
 
 

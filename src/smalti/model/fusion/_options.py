@@ -25,9 +25,10 @@ class FusionWeights(Options):
     """Reconstruction of the encoder input of every modality from its own embedding."""
     correlation: float = 1.0
     """Deep CCA between the embeddings of paired cells; 0 for data without pairs."""
-    agreement: float = 1.0
-    """Distance between the embeddings of a cell's modalities. Not in the paper: deep CCA leaves it open how the axes
-    of one modality lie in those of another, and one head is to read both."""
+    agreement: float = 0.1
+    """Distance between the embeddings of a cell's modalities. Not in the paper: deep CCA leaves it open how the axes of
+    one modality lie in those of another, and one head is to read both. Small, because it takes away what one modality
+    alone sees (PBMC, one seed: ARI .982 with 0, .972 with 1)."""
     pseudo: float = 1.0
     """Cross-entropy of the head against pseudo-labels, per modality and fused, from stage II on."""
     consistency: float = 0.0
