@@ -144,7 +144,7 @@ class FusionResults(LabelMixin):
             }
         for key in ("correlation_train", "correlation_validation", "coverage_train"):
             if key in (self.history_ or {}):
-                values = np.asarray(self.history_[key], dtype=float).ravel()
+                values = (self.history_ or {})[key].to_numpy(dtype=np.float64).ravel()
                 out[key] = -values if key.startswith("correlation") else values
         manager = self.get_anndata_manager(mdata, required=True)
         batch = manager.codes()["batch"]
@@ -165,10 +165,10 @@ class FusionResults(LabelMixin):
                 if name in out["present"]:
                     units = self.module.fused(out, name)
                     p = torch.softmax(self.module.head(units), dim=1)
-                    p = torch.where(out["present"][name][:, None], p, torch.nan).cpu().numpy()
+                    found = torch.where(out["present"][name][:, None], p, torch.nan).cpu().numpy()
                 else:
-                    p = np.full((len(minibatch["index"]), k), np.nan, dtype=np.float32)
-                parts[name].append(p)
+                    found = np.full((len(minibatch["index"]), k), np.nan, dtype=np.float32)
+                parts[name].append(found)
         index = data.obs_names[positions(data, indices)]
         names = self._label_names()
         return {name: pd.DataFrame(np.concatenate(p), index=index, columns=names) for name, p in parts.items()}

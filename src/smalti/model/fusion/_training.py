@@ -172,7 +172,9 @@ class FusionTraining(MosaicModel):
         values, maps = self.cell_components()
         cells = np.arange(len(next(iter(maps.values())))) if self._cells is None else self._cells
         weights = {name: float(w) for name, w in module.modality_weights().items()}
-        views, total, share = {}, 0.0, 0.0
+        views: dict[str, NDArray[np.float32]] = {}
+        total: Any = 0.0
+        share: Any = 0.0
         for name, rows in maps.items():
             here = rows[cells] >= 0
             units = np.full((len(cells), self.options.n_latent), np.nan, dtype=np.float32)

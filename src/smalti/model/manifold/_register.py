@@ -131,7 +131,7 @@ def register_charts(
     """
     check_choice(registration, ("auto", *get_args(Family)), "registration")
     rng = np.random.default_rng(random_state)
-    seen = {name: np.isfinite(z).all(axis=1) for name, z in charts.items()}
+    seen: dict[str, NDArray[np.bool_]] = {n: np.asarray(np.isfinite(z).all(axis=1)) for n, z in charts.items()}
     names = list(charts)
     d = next(iter(charts.values())).shape[1]
     shared = {a: sum(int((seen[a] & seen[b]).sum()) for b in names if b != a) for a in names}
@@ -141,7 +141,7 @@ def register_charts(
     while len(placed) < len(names):
         left = [name for name in names if name not in placed]
         name = max(left, key=lambda other: int((seen[other] & (count > 0)).sum()))
-        both = seen[name] & (count > 0)
+        both: NDArray[np.bool_] = np.asarray(seen[name] & (count > 0))
         if not both.any():
             raise ValueError(
                 f"The charts of {', '.join(map(repr, left))} share no cell with those of "
