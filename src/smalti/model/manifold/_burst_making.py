@@ -80,12 +80,20 @@ class BurstMaker:
                 )
                 for name, x in self.values.items()
             }
-        n = max(2, self.n_obs // self.options.n_burst)
         codes = np.full(self.n_obs, -1)
         known = np.isfinite(place).all(axis=1)
-        kmeans = MiniBatchKMeans(min(n, int(known.sum())), n_init=3, random_state=self.seed)
-        codes[known] = kmeans.fit_predict(place[known])
+        if known.any():
+            codes[known] = self._metacells(place[known])
+        for name, rows in self.maps.items():  # what pairs do not reach has metacells of its own
+            left = (codes < 0) & (rows >= 0)
+            if left.any():
+                codes[left] = codes.max() + 1 + self._metacells(self.values[name][rows[left]])
         return self._by_state(codes)
+
+    def _metacells(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
+        n = max(1, len(x) // self.options.n_burst)
+        found = MiniBatchKMeans(n, n_init=3, random_state=self.seed).fit_predict(x)
+        return np.asarray(found, dtype=np.int64)
 
     def place(self) -> NDArray[np.float32]:
         """Return coordinates in which cells of all modalities are neighbours: linear CCA, ``(n_obs, k)``.
