@@ -11,10 +11,16 @@ from smalti.model import (
     MODIS,
     CLUEOptions,
     CLUEWeights,
+    FusionClustering,
+    FusionOptions,
+    FusionWeights,
+    ManifoldOptions,
+    ManifoldWeights,
     MCAOptions,
     MCAWeights,
     MODISOptions,
     MODISWeights,
+    OverlapManifold,
     UnpairedCCA,
     UnpairedOptions,
 )
@@ -246,6 +252,72 @@ MODELS += [
         kwargs={**UNPAIRED, "align": "adversarial"},
         terms=("correlation", "drift", "adversarial"),
         unmonitored={"adversarial": 1.0},
+    ),
+]
+
+FUSION_OPTIONS = FusionOptions(n_latent=5, n_hidden=16, n_layers=1)
+FUSION_TERMS = ("nll_a", "nll_b", "nll_c", "data", "correlation", "agreement", "pseudo", "coverage")
+
+fusion = ModelSpec(
+    name="fusion",
+    cls=FusionClustering,
+    kwargs={"n_clusters": 3, "options": FUSION_OPTIONS},
+    terms=FUSION_TERMS,
+    fitted_afterwards=(  # where the best epoch was before the head started
+        "started",
+        "n_used",
+        "head_out.weight",
+        "head_out.bias",
+        *(f"head_body.blocks.0.{part}" for part in ("linear.weight", "linear.bias", "norm.weight", "norm.bias")),
+    ),
+    needs_pairs=True,
+    unpaired_kwargs={"weights": FusionWeights(correlation=0)},
+)
+
+MODELS += [
+    fusion,
+    replace(
+        fusion,
+        name="fusion-everything",
+        kwargs={
+            "options": replace(
+                FUSION_OPTIONS, max_clusters=8, unpaired="borrow", balance="equal", start="kmeans", momentum=0.5
+            ),
+            "weights": FusionWeights(consistency=0.5, permuted=1.0, permuted_correlation=0.1),
+        },
+        terms=(*FUSION_TERMS, "consistency", "permuted", "permuted_correlation"),
+    ),
+]
+
+MANIFOLD_OPTIONS = ManifoldOptions(n_hidden=16, n_burst=8)
+
+manifold = ModelSpec(
+    name="manifold",
+    cls=OverlapManifold,
+    kwargs={"options": MANIFOLD_OPTIONS},
+    terms=("white_a", "white_b", "white_c", "data_a", "data_b", "data_c", "white", "data", "registration"),
+    unmonitored={"registration": 1.0},
+    fitted_afterwards=("transform", "shift", "placed"),
+    needs_pairs=True,
+    unpaired_kwargs={"weights": ManifoldWeights(registration=0)},
+)
+
+MODELS += [
+    manifold,
+    replace(
+        manifold,
+        name="manifold-metacell",
+        kwargs={
+            "bursts": "metacell",
+            "registration": "affine",
+            "options": MANIFOLD_OPTIONS,
+            "weights": ManifoldWeights(registration=0),
+        },
+        terms=manifold.terms[:-1],
+        unmonitored={},
+        fitted_afterwards=(),
+        needs_pairs=False,
+        unpaired_kwargs={},
     ),
 ]
 

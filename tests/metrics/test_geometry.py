@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from smalti.metrics import alignment, median_rank, recall_at_k, uniformity
+from smalti.metrics import alignment, median_rank, recall_at_k, stress, uniformity
 
 
 def unit(x):
@@ -64,3 +64,20 @@ def test_bad_input_is_refused(rng):
         uniformity(x, t=0)
     with pytest.raises(ValueError, match="NaN or infinity in 1 of 5 rows"):
         uniformity(np.where(np.arange(5)[:, None] == 2, np.nan, x))
+
+
+def test_stress_is_that_of_all_pairs_and_turning_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    truth, x = rng.normal(size=(30, 2)), rng.normal(size=(30, 3))
+    d, t = (np.linalg.norm(z[:, None] - z[None], axis=2) for z in (x, truth))
+    assert stress(x, truth, chunk_size=7) == pytest.approx(((d - t) ** 2).sum() / (t**2).sum())
+    turn = np.linalg.qr(rng.normal(size=(2, 2)))[0]
+    assert stress(truth @ turn + 3, truth) == pytest.approx(0, abs=1e-12)
+    assert stress(np.zeros((30, 2)), truth) == pytest.approx(1)
+
+
+def test_stress_refuses_a_truth_of_one_point() -> None:
+    with pytest.raises(ValueError, match="one point"):
+        stress(np.eye(3), np.ones((3, 2)))
+    with pytest.raises(ValueError, match="3 and 4"):
+        stress(np.eye(3), np.ones((4, 2)))

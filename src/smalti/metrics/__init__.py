@@ -12,7 +12,7 @@ from smalti.metrics._calibration import (
 )
 from smalti.metrics._classification import ABSTAINED, balanced_accuracy, class_recall, confusion
 from smalti.metrics._clustering import ClusterScores, ari, nmi, nmi_ari
-from smalti.metrics._geometry import alignment, uniformity
+from smalti.metrics._geometry import alignment, stress, uniformity
 from smalti.metrics._group_mixing import MixingScores, kbet, mixing_asw, mixing_scores
 from smalti.metrics._lisi import NEIGHBORS, clisi, ilisi, lisi
 from smalti.metrics._matching import Matching, argmax_match, matching_matrix, matching_score, soft_match
@@ -68,6 +68,7 @@ __all__ = [
     "recall_at_k",
     "silhouette_mixing",
     "soft_match",
+    "stress",
     "total_score",
     "translation_error",
     "translation_summary",

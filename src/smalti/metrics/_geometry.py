@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from smalti._linalg import unit_rows
 from smalti._validate import check_count, check_positive
@@ -95,3 +96,43 @@ def uniformity(x: ArrayLike, *, t: float = 2.0, mask: ArrayLike | None = None, c
         squared = np.maximum(norms[rows, None] + norms[None] - 2 * unit[rows] @ unit.T, 0.0)
         total += float(np.exp(-t * squared).sum())
     return float(np.log((total - n) / (n * (n - 1))))
+
+
+def stress(x: ArrayLike, truth: ArrayLike, *, chunk_size: int = 1024) -> float:
+    r"""Compute how far distances in an embedding are from true ones, whatever its rotation, reflection and shift.
+
+    .. math:: \sum_{i < j} \big(\|x_i - x_j\| - \|t_i - t_j\|\big)^2 \Big/ \sum_{i < j} \|t_i - t_j\|^2
+
+    Parameters
+    ----------
+    x
+        ``(n_cells, d)`` embedding, in the unit of the truth.
+    truth
+        ``(n_cells, k)`` true coordinates.
+    chunk_size
+        Rows of a tile; the full matrix of distances is never held.
+
+    Returns
+    -------
+    At least 0, lower is better: 0 if all distances are right, 1 if all points coincide.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, a value is not finite, there are fewer than two cells, or all true points coincide.
+    """
+    check_count(chunk_size, "chunk_size")
+    found, true = as_embedding(x, "x").astype(np.float64), as_embedding(truth, "truth").astype(np.float64)
+    if len(found) != len(true):
+        raise ValueError(f"Expected as many rows in `x` as in `truth`, found {len(found)} and {len(true)}.")
+    if len(found) < 2:
+        raise ValueError(f"Expected at least two cells, found {len(found)}.")
+    wrong, total = 0.0, 0.0
+    for start in range(0, len(found), chunk_size):
+        rows = slice(start, start + chunk_size)
+        d, t = cdist(found[rows], found), cdist(true[rows], true)
+        wrong += float(np.square(d - t).sum())
+        total += float(np.square(t).sum())
+    if total == 0:
+        raise ValueError("Expected true coordinates that differ, found one point for all cells.")
+    return wrong / total

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Norm = Literal["layer", "batch", "none"]
 """Normalisation of hidden layers."""
-Activation = Literal["gelu", "leaky_relu"]
+Activation = Literal["gelu", "leaky_relu", "tanh"]
 """Activation of hidden layers; ``"leaky_relu"`` has slope 0.2."""
 
 
@@ -29,6 +29,8 @@ def make_norm(norm: Norm, width: int) -> nn.Module:
 
 def make_activation(activation: Activation) -> nn.Module:
     """Return the activation."""
+    if activation == "tanh":
+        return nn.Tanh()
     return nn.GELU() if activation == "gelu" else nn.LeakyReLU(0.2)
 
 

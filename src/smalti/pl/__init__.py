@@ -6,6 +6,7 @@ from ._axes import figure_of
 from ._calibration import calibration
 from ._confusion import confusion
 from ._coordinates import umap_coordinates
+from ._fusion import fusion
 from ._gates import gates
 from ._history import history
 from ._latent import latent
@@ -19,6 +20,7 @@ __all__ = [
     "calibration",
     "confusion",
     "figure_of",
+    "fusion",
     "gates",
     "history",
     "latent",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._charts import noisy_charts, overlap_charts
 from ._degrade import degrade
 from ._factors import factor_views
 from ._intersim import intersim
@@ -22,6 +23,8 @@ __all__ = [
     "indirect",
     "intersim",
     "mosaic",
+    "noisy_charts",
+    "overlap_charts",
     "panels",
     "shuffle_pairs",
     "sparse_cca",

@@ -111,6 +111,13 @@ MODELS: tuple[ModelEntry, ...] = (
         when="clusters are wanted, not a latent",
         needs=("pairs",),
         wish="if clusters are what you want",
+        code=(
+            "sm.model.FusionClustering.setup_mudata(mdata{arguments})",
+            "model = sm.model.FusionClustering(mdata)",
+            "model.train()",
+            "model.write_clusters(mdata)  # .obs: cluster, probability, agreement of the modalities",
+            'mdata.obsm["X_fusionclustering"] = model.get_latent_representation()',
+        ),
     ),
     ModelEntry(
         name="OverlapManifold",
@@ -118,6 +125,13 @@ MODELS: tuple[ModelEntry, ...] = (
         when="each modality sees another part of one continuum",
         needs=("pairs",),
         wish="if each modality sees another part of one continuum",
+        code=(
+            "sm.model.OverlapManifold.setup_mudata(mdata{arguments})",
+            "model = sm.model.OverlapManifold(mdata, n_latent=2)",
+            "model.train()",
+            "print(model.registration_table())  # how well charts fit where two modalities saw the same cells",
+            'mdata.obsm["X_overlapmanifold"] = model.get_latent_representation()',
+        ),
     ),
 )
 

@@ -57,6 +57,8 @@ class TrainingMixin(GateMixin):
     default_batch_size = 256
     default_steps = 1500
     """Batches of a training whose length is not given."""
+    n_epochs_: int = 0
+    """Epochs planned for the training in progress, for what :meth:`epoch_calls` does by stages."""
 
     def train(
         self,
@@ -141,6 +143,7 @@ class TrainingMixin(GateMixin):
         if max_epochs is None:
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
         max_epochs = check_count(max_epochs, "max_epochs")
+        self.n_epochs_ = max_epochs
         check_every = max(1, max_epochs // MAX_CHECKS)
         callbacks = [SeedEpochs(self.random_state), *options.pop("callbacks", [])]
         callbacks += [EveryEpochs(every, call) for every, call in self.epoch_calls()]

@@ -1,0 +1,8 @@
+"""FusionClustering: one set of clusters from several modalities, and where these disagree."""
+
+from __future__ import annotations
+
+from ._model import FusionClustering
+from ._options import FusionOptions, FusionWeights
+
+__all__ = ["FusionClustering", "FusionOptions", "FusionWeights"]
