@@ -48,8 +48,10 @@ def text_of(value: Any) -> str | None:
         return text_of(value.decode(errors="replace"))
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return None
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and value == int(value):
-        return str(int(value))
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        whole = math.trunc(value)
+        if value == whole:
+            return str(whole)
     return str(value)
 
 
