@@ -24,7 +24,7 @@ CONTRADICTION = 0.9
 LEAST_CELLS = 100
 """Shared cells from which a correlation of library sizes says something."""
 NO_CORRELATION = 0.05
-"""A correlation below it, and surely below three times as much, is worth a note: `pbmc_mosaic`, truly paired, has 0.10."""
+"""A correlation below it, and surely below three times as much, is worth a note; `pbmc_mosaic` has 0.10."""
 STANDS_OUT = 100
 """How many times a cell's largest count must exceed that of the median cell."""
 
