@@ -49,7 +49,7 @@ def text_of(value: Any) -> str | None:
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return None
     if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-        whole = math.trunc(value)
+        whole = int(value)  # type: ignore[call-overload]
         if value == whole:
             return str(whole)
     return str(value)
