@@ -48,12 +48,10 @@ def text_of(value: Any) -> str | None:
         return text_of(value.decode(errors="replace"))
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
         return None
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        number = float(value)
-        if math.isfinite(number) and number == int(number):
-            return str(int(number))
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        whole = int(value)  # type: ignore[call-overload]
+        if value == whole:
+            return str(whole)
     return str(value)
 
 

@@ -149,7 +149,9 @@ def fit(
 ) -> None:
     """Fit a model to the mosaic in IN and write it with the latent to OUT."""
     with _friendly(debug):
-        _check_outputs(target, save_model, plot, overwrite=overwrite)
+        from smalti._outputs import check_outputs
+
+        check_outputs(target, save_model, plot, overwrite=overwrite)
         from smalti import pl
 
         cls = _model_class(model_name)
@@ -183,7 +185,9 @@ def describe(
 ) -> None:
     """Tell who was measured in what, what is wrong, and which model fits."""
     with _friendly(debug):
-        _check_outputs(None, None, plot, overwrite=True)
+        from smalti._outputs import check_outputs
+
+        check_outputs(None, None, plot, overwrite=True)
         from smalti import pl, tl
 
         mdata = _read(source, batch_key, labels_key)
@@ -303,24 +307,3 @@ def _save(figure: Figure, path: Path) -> None:
 
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
-
-
-def _check_outputs(target: Path | None, save_model: Path | None, plot: Path | None, *, overwrite: bool) -> None:
-    """Find out before anything is computed whether all that is asked for can be written."""
-    from smalti._files import check_writable
-
-    wanted = [path for path in (target, save_model, plot) if path is not None]
-    for path in wanted:
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists already. Name another one, or pass --overwrite.")
-        check_writable(path, folder=path is save_model)
-    if len({path.resolve() for path in wanted}) < len(wanted):
-        raise ValueError("Two outputs have the same name. Give each of --out, --save-model and --plot its own.")
-    if target is not None and target.suffix.lower() in (".h5ad", ".zarr", ".loom", ".csv"):
-        raise ValueError(f"{target} is written as a MuData file: name it {target.with_suffix('.h5mu')}.")
-    if plot is not None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
-        if plot.suffix[1:].lower() not in kinds:
-            raise ValueError(f"{plot} has no ending of a picture; expected one of {', '.join(kinds)}.")

@@ -51,7 +51,9 @@ def test_donors_of_other_types_do_not_contradict():
 
 
 def test_library_sizes_that_do_not_go_together_are_told():
-    assert "Library sizes of 'rna' and 'adt' do not go together on the 200 cells" in notes(paired(depth="own"))
+    assert "Library sizes of 'rna' and 'adt' do not go together on the 1,000 cells" in notes(
+        paired(depth="own", n=1000)
+    )
 
 
 @pytest.mark.parametrize("value", [5_000_000, 20_000])

@@ -16,7 +16,6 @@ from ._modality import (
     Modality,
     ModalityLike,
     check_values,
-    check_varies,
     infer_encoder_input,
     infer_likelihood,
     refuse_view,
@@ -26,7 +25,7 @@ from ._moments import fit_scaled
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
-from ._values import counts_layer, looks_like_counts, matrix_of, mostly_ones, nonzero_share
+from ._values import check_varies, counts_layer, looks_like_counts, matrix_of, mostly_ones, nonzero_share
 
 __all__ = [
     "COUNT_LIKELIHOODS",

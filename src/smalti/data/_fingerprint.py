@@ -121,7 +121,7 @@ def _of_array(array: NDArray[Any]) -> tuple[int, int, int]:
         length = WHOLE // STRETCHES
         starts = np.linspace(0, flat.size - length, STRETCHES).astype(np.int64)
         total = sum(_sum_of_bits(flat[start : start + length]) for start in starts)
-    return flat.size, total, zlib.crc32(np.ascontiguousarray(sample).tobytes())
+    return flat.size, total, zlib.crc32(sample.tobytes())
 
 
 def _sum_of_bits(flat: NDArray[Any]) -> int:

@@ -15,6 +15,7 @@ from smalti.nn import GateKind
 from ._presence import presence, row_maps
 from ._values import (
     check_finite,
+    check_varies,
     components_of,
     counts_layer,
     describe_bad_counts,
@@ -22,7 +23,6 @@ from ._values import (
     matrix_of,
     mostly_ones,
     nonzero_share,
-    varies,
 )
 
 if TYPE_CHECKING:
@@ -259,16 +259,6 @@ def check_values(mdata: MuData, name: str, spec: Modality) -> Any:
             f"layer with raw counts (`Modality(likelihood={spec.likelihood!r}, layer=...)`) or use 'gaussian'."
         )
     return x
-
-
-def check_varies(x: Any, name: str) -> None:
-    """Raise ``ValueError`` if all cells of a modality are alike, so that nothing can be learned from it."""
-    if not varies(x):
-        why = "one cell only" if x.shape[0] == 1 else f"the same values in all of its {x.shape[0]} cells"
-        raise ValueError(
-            f"Modality {name!r} has {why}, from which nothing can be learned. Leave it out of `modalities`, or look "
-            "for what went wrong when it was made."
-        )
 
 
 def _resolve(mdata: MuData, name: str, spec: Modality, *, must_vary: bool) -> Modality:

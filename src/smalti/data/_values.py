@@ -199,3 +199,13 @@ def describe_bad_counts(x: Any) -> str:
         return f"{negative} values are negative (minimum {values.min():.4g})"
     fractional = values[values != np.floor(values)]
     return f"{fractional.size} values are not integers (such as {fractional[0]:.4g})"
+
+
+def check_varies(x: Any, name: str) -> None:
+    """Raise ``ValueError`` if all cells of a modality are alike, so that nothing can be learned from it."""
+    if not varies(x):
+        why = "one cell only" if x.shape[0] == 1 else f"the same values in all of its {x.shape[0]} cells"
+        raise ValueError(
+            f"Modality {name!r} has {why}, from which nothing can be learned. Leave it out of `modalities`, or look "
+            "for what went wrong when it was made."
+        )
