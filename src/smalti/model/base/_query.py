@@ -47,17 +47,18 @@ class QueryMixin(MosaicModel):
         reference: MosaicModel | str | Path,
         *,
         modality: str | None = None,
-        update: Literal["none", "batch"] = "batch",
+        update: Literal["none", "batch"] = "none",
     ) -> Self:
         """Return the reference's model with a query attached, ready for ``get_latent_representation`` and the rest.
 
         No weight of the network changes, so the latents of the reference stay where they are. Features are brought into
         the order of the model; those that the query lacks are read as zeros, and ``.query_report_`` and a warning of
-        the log name them. A batch that the reference did not have is decoded as an average one. Its inputs are centred
-        at the mean of its own cells (``update="batch"``), as those of the batches of the reference were, which also
-        takes up a constant shift by features that are missing; this assumes that the query has about the composition
-        of the reference. For a query of one cell type, or of a few cells, use ``update="none"``, which centres it as an
-        average batch.
+        the log name them. A batch that the reference did not have is decoded as an average one, and its inputs are
+        centred as those of an average batch. With ``update="batch"`` they are centred at the mean of the batch's own
+        cells, as those of the batches of the reference were; that takes up a constant shift, such as by features that
+        are missing, but assumes about the composition of the reference. Of two donors of a mosaic of blood cells, held
+        out in turn, labels of cells with RNA alone were right for 0.965 and 0.943 without, 0.963 and 0.930 with it, and
+        for 0.968 and 0.950 in a model trained on all donors; with proteins alone all were within half a point.
 
         Parameters
         ----------
