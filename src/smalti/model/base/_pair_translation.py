@@ -151,8 +151,8 @@ class PairTranslationMixin(MosaicModel):
         here = None if mask is None else mask.cpu().numpy()
         forms = self.forms(target)
         if forms == (RAW,):
-            values = dense != 0 if size.likelihood == "bernoulli" else dense
-            return {RAW: values.float().cpu().numpy()}, None, here
+            found = dense != 0 if size.likelihood == "bernoulli" else dense
+            return {RAW: found.float().cpu().numpy()}, None, here
         values = {LOG1P: dense.log1p().cpu().numpy()}
         counts = dense
         if NORMALIZED in forms:
