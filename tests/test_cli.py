@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import mudata
@@ -16,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import smalti as sm
-from smalti import cli
+from smalti import _console, cli
 from smalti._mudata import no_pull
 
 runner = CliRunner()
@@ -64,13 +65,14 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert done.stdout.strip() == f"smalti {sm.__version__}"
 
 
-def test_nothing_heavy_is_imported_before_a_command_runs() -> None:
-    tree = ast.parse(Path(cli.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("module", [cli, _console])
+def test_nothing_heavy_is_imported_before_a_command_runs(module: ModuleType) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     found = {
         name.split(".")[0]
         for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.level == 0)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
     }
     assert found - set(sys.stdlib_module_names) <= {"typer", "rich"}
 

@@ -75,7 +75,7 @@ class FusionTraining(MosaicModel):
         if self.is_trained_:
             return
         components = self.cell_components().of(splitter.train_idx)
-        warm_start(module.inputs, module.encoders, components)
+        warm_start(module.inputs, [module.encoders], components)
         if self.n_clusters is None and self.options.n_correlated is None and _finite(components.values):
             axes = correlated_axes(components, self.random_state)
             if axes is not None:

@@ -264,8 +264,7 @@ def _calibrate(
                 expected += (np.expm1(np.maximum(found, 0)) * here)[fit].sum(axis=0)
     for form in out.share:
         out.variance[form] = (residual[form] / np.maximum(count, 1)).astype(np.float32)
-    factor = np.where(expected > 0, counted / np.maximum(expected, 1e-8), 1.0)
-    out.rate_factor = factor.astype(np.float32)
+    out.rate_factor = np.where(expected > 0, counted / np.maximum(expected, 1e-8), 1.0).astype(np.float32)
 
 
 class Translator(nn.Module):
@@ -288,8 +287,7 @@ class Translator(nn.Module):
         if not self.pairs:
             return
         state = [
-            {"pair": list(pair), **asdict(found), "features": found.features.state()}
-            for pair, found in self.pairs.items()
+            {"pair": list(at), **asdict(found), "features": found.features.state()} for at, found in self.pairs.items()
         ]
         for name, value in to_tensors(state).items():
             destination[prefix + name] = value
