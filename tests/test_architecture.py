@@ -29,6 +29,7 @@ RANKS = {
     "report": 6,
     "__init__": 7,
     "cli": 8,
+    "_console": 8,
     "__main__": 9,
 }
 RANKS |= dict.fromkeys(("data", "pp", "metrics", "simulate", "datasets", "train", "select", "align"), 3)

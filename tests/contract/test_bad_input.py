@@ -232,12 +232,6 @@ QUERY = [
         ValueError,
         ("'batch'", "not trained on: 'batch_9'", "known: 'batch_0', 'batch_1', 'batch_2'"),
     ),
-    Case(
-        "an unseen label",
-        set_obs("label", lambda m: ["odd"] * m.n_obs),
-        ValueError,
-        ("'label'", "not trained on: 'odd'"),
-    ),
     Case("no batch", in_place(lambda m: m.obs.__delitem__("batch")), KeyError, ("no column 'batch'",)),
     Case("negative counts", with_values("a", at(0, 1, -2)), ValueError, ("modality 'a' needs counts", "negative")),
     Case("fractions", with_values("b", at(0, 1, 0.5)), ValueError, ("modality 'b' needs counts", "not integers")),
@@ -298,6 +292,14 @@ def test_a_query_says_what_is_wrong_and_changes_nothing(trained_one, tmp_path, c
         type(model).load(folder, mdata)
     check_message(error.value, case.says)
     assert_same(snapshot(mdata), before)
+
+
+def test_labels_of_a_query_do_not_matter(trained_one):
+    model, mdata = trained_one.model, contract_mosaic()
+    expected = model.get_latent_representation(mdata)
+    odd = contract_mosaic()
+    odd.obs["label"] = "odd"
+    np.testing.assert_array_equal(model.get_latent_representation(odd), expected)
 
 
 def test_a_map_that_becomes_stale_after_set_up_is_noticed(one_spec, mosaic):
