@@ -112,7 +112,7 @@ def test_demo_prints_scores_on_held_out_pairs_beside_the_baseline(demo) -> None:
     folder, text, _ = demo
     record = json.loads((folder / "metrics.json").read_text())
     assert (record["held_out"], record["n_pairs"], record["epochs"]) == (True, 160, 1)
-    assert set(record["scores"]) == {"CLUE", "linear CCA"}
+    assert set(record["scores"]) == {"CLUE", "linear joint", "linear CCA"}
     assert record["chance"]["foscttm"] == 0.5
     for scores in record["scores"].values():
         assert scores["foscttm"] < 0.1

@@ -182,6 +182,7 @@ class LinearJoint:
         n_obs = len(next(iter(rows.values())))
         patterns = presence_patterns({name: row >= 0 for name, row in rows.items()})
         z = self._blocks(arrays, rows, self._shared(arrays, rows, latent)) * self._stretch(patterns)
+        z[np.all([row < 0 for row in rows.values()], axis=0)] = np.nan
         if not mix:
             return z.astype(np.float32)
         covariates = {"batch": self._batches(batch, n_obs), "presence": patterns}

@@ -15,7 +15,7 @@ CELLS = np.arange(84)
 
 
 def aligned(model):
-    return model.get_latent_representation(block="aligned")
+    return model.get_latent_representation(block="full" if model.module.aligners is None else "aligned")
 
 
 @pytest.fixture(scope="module")
