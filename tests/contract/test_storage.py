@@ -199,7 +199,8 @@ def test_nothing_in_the_files_tells_about_single_cells(trained, folder):
     stored = [(where, n) for where, n in lists_in(json.loads(text)) if n in counts or n > 60]
     assert {where.split(".")[1] for where, _ in stored} <= {"train_indices", "validation_indices"}
     for name, tensor in load_file(folder / "model.safetensors").items():
-        assert not counts & set(tensor.shape), name
+        # the joint latent keeps positions of some cells, as the user guide says
+        assert name.startswith("joint.") or not counts & set(tensor.shape), name
 
 
 # ----------------------------------------------------------------------- foreign files

@@ -128,7 +128,7 @@ def test_what_is_written_is_what_was_asked_for():
     before = set(model.adata.obs)
     model.annotate("a", "b", key_added="x")
     assert set(model.adata.obs) - before == {"x_match", "x_confidence", "x_mutual"}
-    assert model.adata.obsm["X_x"].shape == (2 * N, 4)
+    np.testing.assert_array_equal(model.adata.obsm["X_x"], model.get_latent_representation())
     assert model.adata.uns["x"]["source"] == "a"
 
 

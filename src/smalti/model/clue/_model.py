@@ -205,6 +205,9 @@ class CLUE(QueryMixin, ImputeMixin, LabelMixin):
         # networks for matching give all types equal room, which k-means does not forgive (decision 013)
         return "full" if self.module.aligners is None else None
 
+    def _matching_block(self) -> str | None:
+        return None if self.module.aligners is None else super()._matching_block()
+
     def _default_block(self) -> str:
         block = super()._default_block()
         return "full" if block == "aligned" and self.module.aligners is None else block

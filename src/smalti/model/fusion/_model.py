@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from smalti._validate import check_count
-from smalti.model.base import resolve_options
+from smalti.model.base import QueryMixin, resolve_options
 
 from ._module import FusionModule
 from ._options import FusionOptions, FusionWeights
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from smalti.model.parts import MosaicSizes
 
 
-class FusionClustering(FusionResults, FusionTraining):
+class FusionClustering(QueryMixin, FusionResults, FusionTraining):
     r"""Clusters that several modalities agree on, and cells on which they do not :cite:p:`Eisenberg2025`.
 
     Every modality has an encoder :math:`h_v`; deep CCA makes the embeddings of paired cells correlate, and one head

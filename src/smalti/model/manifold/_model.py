@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 
 from smalti._validate import check_choice, check_count
-from smalti.model.base import resolve_options
+from smalti.model.base import QueryMixin, resolve_options
 from smalti.nn import masked_mean
 
 from ._module import ManifoldModule
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._register import Registration
 
 
-class OverlapManifold(ManifoldResults):
+class OverlapManifold(QueryMixin, ManifoldResults):
     r"""Coordinates of one continuum of which every modality sees a part :cite:p:`Peterfreund2020,Peterfreund2023`.
 
     A state is observed several times (a burst). Where the covariance of the burst in the chart :math:`E_v` is a ball
