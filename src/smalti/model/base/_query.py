@@ -56,10 +56,10 @@ class QueryMixin(MosaicModel):
         the log name them. A batch that the reference did not have is decoded as an average one, and its inputs are
         centred as those of an average batch. With ``update="batch"`` they are centred at the mean of the batch's own
         cells, as those of the batches of the reference were; that takes up a constant shift, such as by features that
-        are missing, but assumes about the composition of the reference. Of three donors of a mosaic of blood cells, held
-        out in turn (one seed), labels of cells with RNA alone were right for 0.965, 0.943 and 0.908 without, 0.963,
-        0.930 and 0.898 with it, and for 0.968, 0.950 and 0.928 in a model trained on all donors: up to two points are
-        lost. With proteins alone two donors were within half a point.
+        are missing, but assumes about the composition of the reference. Of three donors of a mosaic of blood cells,
+        held out in turn (one seed), labels of cells with RNA alone were right for 0.965, 0.943 and 0.908 without,
+        0.963, 0.930 and 0.898 with it, and for 0.968, 0.950 and 0.928 in a model trained on all donors: up to two
+        points are lost. With proteins alone two donors were within half a point.
 
         Parameters
         ----------
