@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import h5py
 import mudata
@@ -19,6 +19,9 @@ from typer.testing import CliRunner
 import smalti as sm
 from smalti import _console, cli
 from smalti._mudata import no_pull
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 runner = CliRunner()
 

@@ -81,9 +81,7 @@ def test_a_new_batch_is_centred_as_the_old_ones_were(fitted, block, largest) -> 
         mapped = sm.model.CLUE.load_query(query, model, update=update)
         assert mapped.query_report_.new_batches == ("new donor",)
         error[update] = np.abs(mapped.get_latent_representation(block=block) - old).mean()
-    assert (
-        error["batch"] < largest
-    )  # the same cells under another name get the same offset; Harmony's own stays average
+    assert error["batch"] < largest  # the same cells under another name get the same offset
     assert error["batch"] < error["none"]
 
 

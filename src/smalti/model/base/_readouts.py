@@ -194,7 +194,8 @@ class ReadoutMixin(TrainingMixin):
             (a, b): held[(components.maps[a][held] >= 0) & (components.maps[b][held] >= 0)]
             for a, b in combinations(names, 2)
         }
-        if self._matching_block() is None or sum(map(len, paired.values())) < MIN_HELD_OUT:
+        block = self._matching_block()
+        if block is None or sum(map(len, paired.values())) < MIN_HELD_OUT:
             return None
         cca = linear_alignment(components.of(np.asarray(self.train_indices_, dtype=np.int64)))
         if cca is None:
@@ -205,9 +206,7 @@ class ReadoutMixin(TrainingMixin):
         for (a, b), cells in paired.items():
             if len(cells) < 2 or a not in cca.axes or b not in cca.axes:
                 continue
-            x, y = (
-                self.get_latent_representation(modality=n, indices=cells, block=self._matching_block()) for n in (a, b)
-            )
+            x, y = (self.get_latent_representation(modality=n, indices=cells, block=block) for n in (a, b))
             ours.append(nearer_candidates(x, y, batch[cells]))
             x, y = (linear[n][components.maps[n][cells]] for n in (a, b))
             theirs.append(nearer_candidates(x, y, batch[cells]))
