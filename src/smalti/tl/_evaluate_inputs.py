@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from smalti._text import as_text
 from smalti._validate import check_keys, shorten
 from smalti.data import presence, row_maps
 from smalti.simulate import hidden_pairs
@@ -111,8 +112,8 @@ def find_pairs(mdata: MuData, modalities: tuple[str, str] | None) -> Pairs | str
 def read_column(mdata: MuData, key: str, missing: str | None) -> NDArray[Any]:
     """Return a column of ``obs`` as text, None where it is missing or has the value that means so."""
     check_keys([key], list(mdata.obs.columns), "Column of `mdata.obs`")
-    values = mdata.obs[key].astype(object)
-    texts = values.where(values.isna(), values.astype(str)).to_numpy(dtype=object, copy=True)
+    values = as_text(mdata.obs[key])
+    texts = values.astype(object).to_numpy(dtype=object, copy=True)
     texts[values.isna().to_numpy() | (texts == missing)] = None
     return np.asarray(texts)
 

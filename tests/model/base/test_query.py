@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from _factories import make_mosaic
 
@@ -110,3 +111,18 @@ def test_what_does_not_fit_is_refused(fitted) -> None:
     other = build_mudata({"x": mdata["a"].copy()}, obs=mdata.obs)
     with pytest.raises(ValueError, match="none of the modalities 'a', 'b'"):
         sm.model.CLUE.load_query(other, model)
+
+
+def test_batches_and_labels_of_a_query_are_read_as_those_of_the_reference_were() -> None:
+    mdata = make_mosaic(pattern="mosaic", n_obs=300, n_features={"a": 25, "b": 12})
+    mdata.obs["batch"] = pd.Categorical(mdata.obs["batch"]).codes.astype(int)
+    mdata.obs["label"] = pd.Categorical(mdata.obs["label"]).codes.astype(int)
+    sm.model.CLUE.setup_mudata(mdata, batch_key="batch", labels_key="label")
+    model = sm.model.CLUE(mdata, n_latent=4, n_hidden=16, n_components=6)
+    model.train(1, progress=False)
+    query = subset(mdata, mdata.obs_names[::2])
+    for column in ("batch", "label"):  # as pandas makes of integers whenever a value is missing
+        query.obs[column] = query.obs[column].astype(float)
+    mapped = sm.model.CLUE.load_query(query, model)
+    assert mapped.query_report_.new_batches == ()
+    assert set(map(str, mapped.adata.obs["label"])) == {"0.0", "1.0", "2.0"}

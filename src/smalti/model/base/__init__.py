@@ -8,7 +8,7 @@ from ._impute import ImputeMixin
 from ._labels import LabelMixin, most_probable
 from ._library_size import Library, target_log_library
 from ._mosaic_model import MosaicModel
-from ._options import Options, resolve_options
+from ._options import Options, resolve_options, without_counts
 from ._query import QueryMixin
 from ._query_data import QueryReport
 from ._readouts import HeldOutMatching
@@ -31,5 +31,6 @@ __all__ = [
     "most_probable",
     "positions",
     "resolve_options",
+    "without_counts",
     "target_log_library",
 ]

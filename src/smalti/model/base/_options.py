@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from smalti._validate import check_keys
+
+if TYPE_CHECKING:
+    from smalti.model.parts import MosaicSizes
 
 
 class Options:
@@ -63,3 +66,17 @@ def resolve_options(preset: OptionsT, changes: OptionsT | Mapping[str, Any] | No
         raise TypeError(f"Expected `{type(preset).__name__}` or a dictionary, found {type(changes).__name__}.")
     named |= {name: value for name, value in arguments.items() if value is not None}
     return replace(preset, **named) if named else preset  # type: ignore[type-var]  # subclasses are dataclasses
+
+
+def without_counts(sizes: MosaicSizes, reason: str) -> MosaicSizes:
+    """Return ``sizes``; refuse the trainable encoder input 'counts' of a model whose inputs must be fixed.
+
+    ``reason`` begins the message: what the model does with its inputs.
+    """
+    for name, size in sizes.modalities.items():
+        if size.input_kind == "counts":
+            raise ValueError(
+                f"{reason}, which must be fixed, but modality {name!r} has the trainable encoder input 'counts'. Set "
+                "it up with another `encoder_input`, such as 'pca' or 'scaled'."
+            )
+    return sizes

@@ -13,6 +13,7 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY
+from smalti._text import as_text
 from smalti._validate import check_choice
 from smalti.data import PREFIX
 from smalti.model.parts import MosaicSizes
@@ -109,7 +110,7 @@ class QueryMixin(MosaicModel):
         if setup["labels_key"] in aligned.obs:  # labels of the query need not be those of the reference
             labels = {str(c) for c in fields[REGISTRY_KEYS.LABELS_KEY][STATE_REGISTRY]["categories"]}
             own = aligned.obs[setup["labels_key"]].astype(object)
-            aligned.obs[setup["labels_key"]] = own.where(own.astype(str).isin(labels), setup["unlabeled_category"])
+            aligned.obs[setup["labels_key"]] = own.where(as_text(own).isin(labels), setup["unlabeled_category"])
         sizes = MosaicSizes.from_dict(state["sizes"])
         n_new = len(report.new_batches)
         if n_new:

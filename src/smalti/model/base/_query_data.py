@@ -13,6 +13,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from smalti._mudata import build_mudata
+from smalti._text import as_text
 from smalti._validate import check_choice, check_unique, shorten
 from smalti.data import ENCODER_INPUTS, coalesce_obs, matrix_of
 
@@ -122,8 +123,7 @@ def align_query(
     if batch_key is not None:
         if batch_key not in aligned.obs:
             aligned.obs[batch_key] = "query"
-        found = pd.unique(aligned.obs[batch_key].astype(str))
-        new = tuple(sorted(set(map(str, found)) - set(batches)))
+        new = tuple(sorted(set(as_text(aligned.obs[batch_key]).dropna()) - set(batches)))
     for column in query.obs.columns.difference(aligned.obs.columns):
         if not str(column).startswith("_scvi"):
             aligned.obs[column] = query.obs[column].reindex(aligned.obs_names)

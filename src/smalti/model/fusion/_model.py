@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from smalti._validate import check_count
-from smalti.model.base import QueryMixin, resolve_options
+from smalti.model.base import QueryMixin, resolve_options, without_counts
 
 from ._module import FusionModule
 from ._options import FusionOptions, FusionWeights
@@ -111,7 +111,12 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
             "random_state": random_state,
         }
         self._build(
-            lambda found: FusionModule(_without_counts(found), n_clusters, self.options, self.weights),
+            lambda found: FusionModule(
+                without_counts(found, "FusionClustering reconstructs what its encoders see"),
+                n_clusters,
+                self.options,
+                self.weights,
+            ),
             sizes,
             n_components=self.options.n_components,
         )
@@ -128,14 +133,3 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
 
     def _label_logits(self, minibatch: MosaicBatch, modality: str | None) -> torch.Tensor:
         return self.module.head(self._latent(minibatch, "fused", modality))
-
-
-def _without_counts(sizes: MosaicSizes) -> MosaicSizes:
-    for name, size in sizes.modalities.items():
-        if size.input_kind == "counts":
-            raise ValueError(
-                f"FusionClustering reconstructs what its encoders see, which must be fixed, but modality {name!r} "
-                "has the "
-                "trainable encoder input 'counts'. Set it up with another `encoder_input`, such as 'pca' or 'scaled'."
-            )
-    return sizes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 
 from smalti._validate import check_choice, check_count
-from smalti.model.base import QueryMixin, resolve_options
+from smalti.model.base import QueryMixin, resolve_options, without_counts
 from smalti.nn import masked_mean
 
 from ._module import ManifoldModule
@@ -121,7 +121,12 @@ class OverlapManifold(QueryMixin, ManifoldResults):
             "random_state": random_state,
         }
         self._build(
-            lambda found: ManifoldModule(_without_counts(found), n_latent, self.options, self.weights),
+            lambda found: ManifoldModule(
+                without_counts(found, "OverlapManifold measures distances in what its encoders see"),
+                n_latent,
+                self.options,
+                self.weights,
+            ),
             sizes,
             n_components=self.options.n_components,
         )
@@ -133,15 +138,3 @@ class OverlapManifold(QueryMixin, ManifoldResults):
         if modality is None:
             return masked_mean(out["coordinates"], out["present"])
         return torch.where(out["present"][modality][:, None], out["coordinates"][modality], torch.nan)
-
-
-def _without_counts(sizes: MosaicSizes) -> MosaicSizes:
-    for name, size in sizes.modalities.items():
-        if size.input_kind == "counts":
-            raise ValueError(
-                f"OverlapManifold measures distances in what its encoders see, which must be fixed, but modality "
-                f"{name!r} has "
-                "the trainable encoder input 'counts'. Set it up with another `encoder_input`, such as 'pca' or "
-                "'scaled'."
-            )
-    return sizes
