@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from smalti.model.base import MosaicModel
 from smalti.train import BalancedBatchSampler
 
+from ._cluster_share import cluster_share
 from ._infer import infer_centres
+from ._label_floor import LabelFloor
 from ._temperature import fit_temperatures
 
 if TYPE_CHECKING:
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 
     from smalti.train import MakeSampler, MosaicSplitter
 
+    from ._label_floor import FloorReport
     from ._module import MODISModule
     from ._options import MODISOptions
+
+logger = logging.getLogger(__name__)
 
 MIN_PER_CLASS = 10
 """Labelled samples of a class in a modality below which all of them are needed for training."""
@@ -30,6 +36,8 @@ class ClassTraining(MosaicModel):
 
     module: MODISModule
     options: MODISOptions
+    label_floor_: dict[str, FloorReport]
+    """By modality, what logistic regression on the same labels is worth, and the network's share in probabilities."""
 
     def strata(self) -> NDArray[np.int64]:
         """Hold out the same share of every pattern and class, and nothing of classes with few labelled samples."""
@@ -75,6 +83,7 @@ class ClassTraining(MosaicModel):
                 mixed = (natural + share * uniform) / (1 + share)
                 module.frequency[i] = torch.from_numpy(mixed)
         components, maps = self.cell_components()
+        module.cluster_share = cluster_share(components, maps, np.where(training, labels, -1), self.random_state)
         for name, reference in module.references.items():
             cells = training & (maps[name] >= 0) if name in maps else np.zeros_like(training)
             if cells.any() and np.isfinite(components[name]).all():  # else whoever checks losses says why
@@ -83,4 +92,29 @@ class ClassTraining(MosaicModel):
 
     def _after_training(self) -> None:
         if self.sizes_.n_labels:
+            self.module.floor = LabelFloor()
             fit_temperatures(self, self._labels())
+            self._fit_floor()
+
+    def _fit_floor(self) -> None:
+        """Fit logistic regression beside the network, and say where the network contradicts its labels."""
+        labels, maps = self._labels(), self.cell_components()
+        held = np.zeros(len(labels), dtype=bool)
+        held[np.asarray([] if self.validation_indices_ is None else self.validation_indices_, dtype=np.int64)] = True
+        self.label_floor_ = {}
+        for name, x in maps.values.items():
+            here = np.flatnonzero(maps.maps[name] >= 0)
+            if not np.isfinite(x).all() or not (labels[here] >= 0).any():
+                continue
+            network = self.predict_proba(modality=name, indices=here).to_numpy()
+            report = self.module.floor.fit(name, x[maps.maps[name][here]], labels[here], network, held[here])
+            if report is None:
+                continue
+            self.label_floor_[name] = report
+            if report.share == 0:
+                logger.warning(
+                    "Modality %r: what the network says of samples without a label does not lead back to the labels "
+                    "(balanced accuracy %s; logistic regression on the same labels %.2f). Predictions come from "
+                    "logistic regression there, and latents should not be trusted for these classes.",
+                    *(name, "unknown" if report.learnt_back is None else f"{report.learnt_back:.2f}", report.linear),
+                )

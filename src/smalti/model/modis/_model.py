@@ -210,6 +210,21 @@ class MODIS(QueryMixin, ImputeMixin, NoveltyMixin, ClassTraining):
         for name in means if modality is None else [modality]:
             judged = self.module.discriminator(means[name][:, :d])
             logits[name] = judged.label / self.module.temperature[self.module.inputs.position(name)]
+            if name in self.module.floor.linear:
+                logits[name] = self._beside_linear(minibatch, name, present[name], logits[name])
         if modality is None:
             return masked_mean(logits, present)
         return torch.where(present[modality][:, None], logits[modality], torch.nan)
+
+    def _beside_linear(
+        self, minibatch: MosaicBatch, name: str, here: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor:
+        """Return logits ``(B, n_labels)`` with the linear classifier's say in the rows that have the modality."""
+        if not bool(here.any()):
+            return logits
+        x = self.module.inputs.encode(minibatch, name, here).float().cpu().numpy()
+        network = torch.softmax(logits[here].double(), dim=1).cpu().numpy()
+        mixed = torch.from_numpy(self.module.floor.mix(name, x, network)).clamp(min=1e-12).log()
+        out = logits.clone()
+        out[here] = mixed.to(logits)
+        return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from smalti.model.parts import Decoding, MosaicModule
 from smalti.nn import ByModality, Decoder, Gaussian, SharedDiscriminator, SkipEncoder
 
 from ._class_reference import ClassReference
+from ._label_floor import LabelFloor
 from ._loss import JudgedProfiles, MODISOutputs, Profiles, discriminator_loss, modis_loss
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ class MODISModule(MosaicModule):
             }
         )
         uniform = torch.full((len(self.names), self.n_labels), 1 / max(self.n_labels, 1))
+        self.floor = LabelFloor()
+        self.cluster_share = 1.0
         self.register_buffer("frequency", uniform)
         self.register_buffer("temperature", torch.ones(len(self.names)))
 
@@ -212,7 +216,7 @@ class MODISModule(MosaicModule):
             gates=self.gate_price(),
         )
         return modis_loss(
-            self.weights, self.options, outputs, reconstruct, kl_weight=kl_weight, game_ramp=self.game_ramp
+            self.class_weights(), self.options, outputs, reconstruct, kl_weight=kl_weight, game_ramp=self.game_ramp
         )
 
     def discriminator_loss(self, minibatch: MosaicBatch, outputs: dict[str, Any]) -> Tensor:
@@ -226,4 +230,11 @@ class MODISModule(MosaicModule):
         penalty = None
         if self.has_game and self.options.gamma > 0 and self.options.adversary in ("ovr", "pairwise"):
             penalty = gradient_penalty(judged.said.modality, z)
-        return discriminator_loss(self.weights, self.options, judged, penalty)
+        return discriminator_loss(self.class_weights(), self.options, judged, penalty)
+
+    def class_weights(self) -> MODISWeights:
+        """Return the weights, those of the clustering terms by how far clusters follow the labels."""
+        if self.cluster_share == 1:
+            return self.weights
+        own = {name: getattr(self.weights, name) * self.cluster_share for name in ("separation", "corners", "usage")}
+        return replace(self.weights, **own)

@@ -11,6 +11,7 @@ from ._linear_start import CellComponents, encoder_inputs, linear_alignment, war
 from ._match_space import MatchReadout, fit_mixture
 from ._module import GatePrice, MosaicModule
 from ._sizes import ModalitySize, MosaicSizes
+from ._state import from_tensors, to_tensors
 from ._translator import LOG1P, NORMALIZED, RAW, Chunk, PairTranslator, Translator, fit_pair
 
 __all__ = [
@@ -38,7 +39,9 @@ __all__ = [
     "modality_weights",
     "MatchReadout",
     "fit_mixture",
+    "from_tensors",
     "nearer_candidates",
     "spread_rows",
+    "to_tensors",
     "warm_start",
 ]

@@ -1,0 +1,218 @@
+"""A linear classifier beside the network: what the same labels give without it, and whether the two part ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score
+from torch import nn
+
+from smalti.model.parts import from_tensors, to_tensors
+
+from ._linear_labels import fit_linear, left_out, linear_probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Codes = NDArray[np.int64]
+
+MIN_PER_CLASS = 2
+"""Labelled samples of a class below which a linear classifier is not told of it."""
+MIN_HELD_OUT = 30
+"""Labelled validation samples of a modality above which they choose the share of the network."""
+MIN_PREDICTED = 20
+"""Predicted samples below which nothing can be learnt back from predictions."""
+SHARES = (0.0, 0.5, 1.0)
+USUAL = 0.5
+"""Share of the network where held-out labels cannot tell: probabilities of both are averaged."""
+
+
+class FloorReport(NamedTuple):
+    """What was found for one modality."""
+
+    share: float
+    """Of the network in the probabilities, in [0, 1]."""
+    linear: float
+    """Balanced accuracy of the linear classifier on labelled samples left out of it, in [0, 1]."""
+    learnt_back: float | None
+    """Balanced accuracy, on the labelled samples, of a linear classifier that was trained on nothing but the network's
+    predictions for the others; ``None`` if there are too few."""
+    n_labelled: int
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether what the network says of unlabelled samples does not lead back to the labels."""
+        return self.learnt_back is not None and self.learnt_back < self.linear - self.standard_error
+
+    @property
+    def standard_error(self) -> float:
+        """Of the linear accuracy."""
+        return float(np.sqrt(max(self.linear * (1 - self.linear), 0.01) / max(self.n_labelled, 1)))
+
+
+class LabelFloor(nn.Module):
+    r"""Logistic regression of each modality on the same labels, and its share in the probabilities.
+
+    .. math:: p = w\, p_\text{network} + (1 - w)\, p_\text{linear}
+
+    where the linear classifier distributes what the network leaves to the classes that are labelled in the modality.
+    The share :math:`w` is chosen on held-out labels where there are thirty of a modality. Where there are fewer, the
+    network's predictions of unlabelled samples are learnt back: a linear classifier trained on them alone is scored on
+    the true labels, which it never saw (reverse validation, Zhong et al. 2010). If that is worse than the linear
+    classifier does on labels left out of it, the network has turned classes over, and :math:`w = 0`. Without held-out
+    labels the network is made no surer on average than it is believed to be right: the mean of both accuracies.
+
+    It has no parameters: training does not change it.
+    """
+
+    sizes_itself = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear: dict[str, dict[str, Any]] = {}
+        self.shares: dict[str, float] = {}
+        self.temperatures: dict[str, float] = {}
+
+    def fit(
+        self,
+        name: str,
+        x: NDArray[np.float32],
+        labels: Codes,
+        network: Floats,
+        held_out: NDArray[np.bool_],
+    ) -> FloorReport | None:
+        """Fit one modality.
+
+        Parameters
+        ----------
+        name
+            The modality.
+        x
+            ``(n, d)`` encoder inputs of the samples that have it.
+        labels
+            ``(n,)``, -1 where not known.
+        network
+            ``(n, n_labels)`` probabilities of the network.
+        held_out
+            ``(n,)`` samples that the network was not trained on.
+
+        Returns
+        -------
+        What was found; ``None`` if fewer than two classes have two labelled samples.
+        """
+        for kept in (self.linear, self.shares, self.temperatures):
+            kept.pop(name, None)
+        known = _frequent(labels)
+        if known is None:
+            return None
+        report = self._by_held_out(name, x, labels, network, known & held_out, known & ~held_out)
+        if report is None:
+            accuracy = balanced_accuracy_score(labels[known], left_out(x, labels, known))
+            learnt_back = _learnt_back(x, labels, network.argmax(axis=1), known)
+            report = FloorReport(USUAL, float(accuracy), learnt_back, int(known.sum()))
+            report = report._replace(share=0.0 if report.contradicts else USUAL)
+            believed = accuracy if learnt_back is None else (accuracy + max(learnt_back, accuracy)) / 2
+            self.temperatures[name] = _temperature(network[~known] if (~known).any() else network, float(believed))
+        self.linear[name] = fit_linear(x, labels, known)
+        self.shares[name] = report.share
+        return report
+
+    def mix(self, name: str, x: NDArray[np.float32], network: Floats) -> Floats:
+        """Return probabilities ``(n, n_labels)`` of samples of a modality, from those of the network."""
+        return network if name not in self.linear else self._mixed(name, x, network, self.shares[name])
+
+    def _mixed(self, name: str, x: NDArray[np.float32], network: Floats, share: float) -> Floats:
+        fitted = self.linear[name]
+        network = _tempered(network, self.temperatures.get(name, 1.0))
+        linear = linear_probabilities(fitted, x, network.shape[1])
+        elsewhere = np.delete(np.arange(network.shape[1]), fitted["classes"])
+        left = network[:, elsewhere].sum(axis=1, keepdims=True)  # classes that only other modalities showed
+        linear *= 1 - left
+        linear[:, elsewhere] = network[:, elsewhere]
+        mixed: Floats = share * network + (1 - share) * linear
+        return mixed
+
+    def _by_held_out(
+        self,
+        name: str,
+        x: NDArray[np.float32],
+        labels: Codes,
+        network: Floats,
+        held: NDArray[np.bool_],
+        training: NDArray[np.bool_],
+    ) -> FloorReport | None:
+        """Choose the share of least cross-entropy on held-out labels, the usual one within a standard error of it."""
+        fitted = _frequent(np.where(training, labels, -1))
+        if held.sum() < MIN_HELD_OUT or fitted is None:
+            return None
+        self.linear[name] = fit_linear(x, labels, fitted)
+        own = labels[held]
+        losses = {
+            share: -np.log(
+                np.clip(self._mixed(name, x[held], network[held], share)[np.arange(len(own)), own], 1e-6, None)
+            )
+            for share in SHARES
+        }
+        best = min(SHARES, key=lambda share: float(losses[share].mean()))
+        gain = losses[USUAL] - losses[best]
+        share = best if gain.mean() > gain.std() / np.sqrt(len(gain)) else USUAL
+        alone = self._mixed(name, x[held], network[held], 0.0).argmax(axis=1)
+        return FloorReport(share, float(balanced_accuracy_score(own, alone)), None, int(held.sum()))
+
+    # ------------------------------------------------------------------ as weights
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        if self.linear:
+            state = to_tensors({"linear": self.linear, "shares": self.shares, "temperatures": self.temperatures})
+            destination.update({prefix + name: value for name, value in state.items()})
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, torch.Tensor], prefix: str, *args: Any, **_: Any) -> None:
+        state = from_tensors(state_dict, prefix)
+        self.linear = {} if state is None else state["linear"]
+        self.shares = {} if state is None else state["shares"]
+        self.temperatures = {} if state is None else state["temperatures"]
+
+
+def _tempered(p: Floats, temperature: float) -> Floats:
+    """Return probabilities to the power of one over the temperature, rows sum to 1."""
+    logits = np.log(np.clip(p, 1e-12, None)) / temperature
+    q = np.exp(logits - logits.max(axis=1, keepdims=True))
+    out: Floats = q / q.sum(axis=1, keepdims=True)
+    return out
+
+
+def _temperature(p: Floats, accuracy: float) -> float:
+    """Return the temperature, at least 1, at which a network is as sure on average as it is believed to be right."""
+    low, high = 0.0, np.log(100.0)
+    if p.max(axis=1).mean() <= accuracy:
+        return 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        sure = _tempered(p, float(np.exp(middle))).max(axis=1).mean()
+        low, high = (middle, high) if sure > accuracy else (low, middle)
+    return float(np.exp(high))
+
+
+def _frequent(labels: Codes) -> NDArray[np.bool_] | None:
+    """Return labelled samples of classes that have two; ``None`` if these are fewer than two classes."""
+    count = np.bincount(labels[labels >= 0], minlength=max(int(labels.max(initial=0)) + 1, 1))
+    known = (labels >= 0) & (count[np.maximum(labels, 0)] >= MIN_PER_CLASS)
+    return known if len(np.unique(labels[known])) >= 2 else None
+
+
+def _learnt_back(x: NDArray[np.float32], labels: Codes, predicted: Codes, known: NDArray[np.bool_]) -> float | None:
+    unlabelled = labels < 0
+    count = np.bincount(predicted[unlabelled], minlength=int(predicted.max(initial=0)) + 1)
+    usable = unlabelled & (count[predicted] >= MIN_PER_CLASS)
+    if usable.sum() < MIN_PREDICTED:
+        return None
+    if len(np.unique(predicted[usable])) < 2:
+        return 1 / len(np.unique(labels[known]))  # everything is one class: no better than chance
+    fitted = fit_linear(x, predicted, usable)
+    found = linear_probabilities(fitted, x[known], int(max(labels.max(), predicted.max())) + 1).argmax(axis=1)
+    return float(balanced_accuracy_score(labels[known], found))
