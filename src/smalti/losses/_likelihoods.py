@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from ._negative_binomial import clamp_log_mean, nb_nll, nb_zero_nll
+from ._negative_binomial import clamp_log_mean, nb_constant, nb_nll, nb_zero_nll
 from ._target import SparseTarget
 
 if TYPE_CHECKING:
@@ -191,9 +191,10 @@ class NegativeBinomialMixture(LikelihoodFamily):
     def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
         """Negative log of the mixture density."""
         background, foreground = self._log_means(heads)
+        same = nb_constant(x, log_scale)  # in both parts
         return -torch.logaddexp(
-            F.logsigmoid(heads[2]) - nb_nll(x, background, log_scale),
-            F.logsigmoid(-heads[2]) - nb_nll(x, foreground, log_scale),
+            F.logsigmoid(heads[2]) - nb_nll(x, background, log_scale, same),
+            F.logsigmoid(-heads[2]) - nb_nll(x, foreground, log_scale, same),
         )
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
@@ -272,8 +273,9 @@ def reconstruction_nll(
             here = mask[row, col]
             row, col, value = row[here], col[here], value[here]
         scale = log_scale.expand(log_scale.shape[0] if log_scale.dim() == 2 else 1, n_cols)
-        scale_at = scale[row if scale.shape[0] > 1 else torch.zeros_like(row), col]
-        at = heads[:, row, col]
+        flat = row * n_cols + col  # selections along one axis have a fast gradient
+        scale_at = scale.flatten().index_select(0, flat if scale.shape[0] > 1 else col)
+        at = heads.flatten(1).index_select(1, flat)
         extra = family.nll(value, at, scale_at) - family.zero_nll(at, scale_at)
         total = total.index_add(0, row, extra)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from smalti.nn import SparseRows
+from smalti.nn import SparseRows, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,29 +16,32 @@ class SparseTarget(NamedTuple):
     """Non-zero observed values of ``B`` cells at ``S`` features, as coordinates; all else is an observed zero."""
 
     row: Tensor
-    """``(nnz,)`` int64, cell in ``0..B-1``."""
+    """``(nnz,)`` int64, cell in ``0..B-1``, ascending."""
     col: Tensor
     """``(nnz,)`` int64, feature in ``0..S-1``."""
     value: Tensor
     """``(nnz,)`` float, positive."""
 
-    def take_rows(self, keep: Tensor) -> SparseTarget:
-        """Return the target of the cells where ``keep``, ``(B,)`` bool, is true."""
-        new = torch.cumsum(keep, 0) - 1
-        here = keep[self.row]
-        return SparseTarget(new[self.row[here]], self.col[here], self.value[here])
+    def take_rows(self, rows: Tensor) -> SparseTarget:
+        """Return the target of some cells, ``(n,)`` int64 positions, which may be repeated."""
+        start, stop = torch.searchsorted(self.row, rows), torch.searchsorted(self.row, rows, right=True)
+        counts = stop - start
+        new = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
+        at = torch.arange(len(new), device=rows.device) + (start - counts.cumsum(0) + counts)[new]
+        return SparseTarget(new, self.col[at], self.value[at])
 
 
 Target = SparseTarget | torch.Tensor
 """A sparse target or a dense ``(B, S)`` one."""
 
 
-def take_rows(target: Target, keep: Tensor) -> Target:
-    """Return the target of the cells where ``keep``, ``(B,)`` bool, is true."""
-    return target.take_rows(keep) if isinstance(target, SparseTarget) else target[keep]
+def take_rows(target: Target, rows: Tensor) -> Target:
+    """Return the target of some cells, ``(n,)`` int64 positions, which may be repeated, or ``(B,)`` bool."""
+    rows = rows_of(rows)
+    return target.take_rows(rows) if isinstance(target, SparseTarget) else target.index_select(0, rows)
 
 
-def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int) -> Target:
+def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int, *, dense: bool = False) -> Target:
     """Return the observed values of ``features``.
 
     Parameters
@@ -49,9 +52,14 @@ def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int
         ``(S,)`` int64, distinct; ``None`` for all.
     n_features
         Number of all features ``G``.
+    dense
+        Whether sparse rows become a dense target. Finding the stored values of some features takes a number from the
+        device that a GPU would have to be waited for; writing all of them into a matrix does not.
     """
     if not isinstance(x, SparseRows):
-        return x if features is None else x[:, features]
+        return x if features is None else x.index_select(1, features)
+    if dense:
+        return _densify(x, features, n_features)
     row, col, value = x.row_index(), x.indices, x.values
     if features is not None:
         position = torch.full((n_features,), -1, dtype=torch.int64, device=col.device)
@@ -62,3 +70,15 @@ def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int
     # explicitly stored zeros are zeros
     stored = value != 0
     return SparseTarget(row[stored], col[stored], value[stored])
+
+
+def _densify(x: SparseRows, features: Tensor | None, n_features: int) -> Tensor:
+    """Return the values of ``features`` of ``B`` cells, ``(B, S)``."""
+    if features is None:
+        return x.to_dense(n_features)
+    n = len(features)
+    column = torch.full((n_features,), n, dtype=torch.int64, device=x.indices.device)  # of the others: one too many
+    column[features] = torch.arange(n, device=x.indices.device)
+    out = x.values.new_zeros(x.n_rows, n + 1)
+    out[x.row_index(), column[x.indices]] = x.values
+    return out[:, :n]

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def rows_of(cells: Tensor) -> Tensor:
+    """Return cells, a ``(B,)`` bool mask or positions, as positions ``(n,)`` int64; a mask makes one wait for a GPU."""
+    return torch.nonzero(cells).ravel() if cells.dtype == torch.bool else cells
+
+
 class SparseRows(NamedTuple):
     """``B`` rows of a sparse matrix in CSR form.
 
@@ -53,7 +58,7 @@ class SparseRows(NamedTuple):
         return out
 
     def drop_empty(self, keep: Tensor) -> SparseRows:
-        """Return only the rows where ``keep`` is true; the others must be empty.
+        """Return only the rows ``keep``, ``(n_rows,)`` bool or ascending positions; the others must be empty.
 
         Since nothing is stored for them, only ``indptr`` changes.
         """

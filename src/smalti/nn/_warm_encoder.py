@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._dropout import Dropout
 from ._mlp import MLP, Activation, Norm
 from ._sparse import SparseLinear, SparseRows
 
@@ -69,7 +70,7 @@ class WarmEncoder(nn.Module):
         if sparse and n_hidden is not None:
             raise ValueError("Sparse rows are read by a linear map alone: pass `n_hidden=None`, or dense input.")
         self.unit, self.n_out = unit, n_out
-        self.input_dropout = nn.Dropout(input_dropout)
+        self.input_dropout = Dropout(input_dropout)
         self.linear = SparseLinear(n_in, n_out) if sparse else nn.Linear(n_in, n_out, bias=n_hidden is None)
         self.body: MLP | None = None
         self.head: nn.Linear | None = None

@@ -14,7 +14,16 @@ from torch import nn
 from smalti.data import COUNT_LIKELIHOODS
 from smalti.losses import FAMILIES, gather_rows
 from smalti.model.parts import Decoding, MosaicModule
-from smalti.nn import ByModality, ChannelTransformer, Decoder, LogNormalised, SparseRows, WarmEncoder, make_tokens
+from smalti.nn import (
+    ByModality,
+    ChannelTransformer,
+    Decoder,
+    Dropout,
+    LogNormalised,
+    SparseRows,
+    WarmEncoder,
+    make_tokens,
+)
 
 from ._loss import MCAOutputs, mca_loss
 from ._options import make_channels
@@ -68,7 +77,7 @@ class MCAModule(MosaicModule):
             self.skips = ByModality(
                 {name: WarmEncoder(widths[name], options.n_latent, n_hidden=None, sparse=True) for name in self.names}
             )
-        self.input_dropout = nn.Dropout(options.input_dropout)
+        self.input_dropout = Dropout(options.input_dropout)
         self.transformer = ChannelTransformer(
             len(self.names),
             self.channels,

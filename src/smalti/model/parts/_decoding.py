@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows
-from smalti.nn import ByModality, Decoder, ScaledInput, SparseRows
+from smalti.nn import ByModality, Decoder, OutputLayer, ScaledInput, SparseRows, add_to_first, rows_of
 
 from ._inputs import spread_rows
 
@@ -42,6 +42,8 @@ class Observed(NamedTuple):
     """``(B, S)`` bool, features that the batch of each cell measured; ``None`` for all."""
     batch: Tensor
     """``(B,)`` batch codes."""
+    output: OutputLayer
+    """Last layer of the decoder at these features."""
 
 
 @dataclass
@@ -68,6 +70,12 @@ class Decoding(nn.Module):
         Whether modalities with a Gaussian likelihood are decoded in units of their features' standard deviations.
     space
         See :data:`Space`. Components are neither sampled nor masked and have no library size.
+
+    Attributes
+    ----------
+    row_gradients
+        Whether the gradient of an output layer has the rows of this step's features only, as a sparse tensor; the
+        training plan sets it if its optimiser understands such gradients.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class Decoding(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes, self.space, self.n_features_per_step = sizes, space, n_features_per_step
+        self.row_gradients = False
         gaussian = FAMILIES["gaussian"]
         self.families = {
             name: gaussian if space == "components" else FAMILIES[size.likelihood]
@@ -147,7 +156,8 @@ class Decoding(nn.Module):
         z
             ``(n, d)`` latents of the cells chosen by ``rows``.
         rows
-            ``(B,)`` bool; cells that have the modality.
+            ``(n,)`` int64 positions of cells that have the modality; a cell may be there more than once, with several
+            latents, and one call is cheaper than several. Or ``(B,)`` bool.
         log_scale
             ``(1, G)`` log scales instead of the decoder's own.
 
@@ -155,13 +165,14 @@ class Decoding(nn.Module):
         -------
         ``(n,)``, nats, mean over the measured features of the step.
         """
+        rows = rows_of(rows)
         seen, decoder = self.observed(step, name), self.decoders[name]
         batch = seen.batch[rows]
         mask = None if seen.mask is None else seen.mask[rows]
         log_library = None if seen.log_library is None else seen.log_library[rows]
-        heads = self._heads(z, name, batch, log_library, seen.features, mask)
+        heads = self._heads(z, name, batch, log_library, seen.features, mask, seen.output)
         if log_scale is None:
-            log_scale = decoder.scales(batch, seen.features)
+            log_scale = decoder.scales(batch, output=seen.output)
         elif seen.features is not None:
             log_scale = log_scale[:, seen.features]
         return reconstruction_nll(self.families[name], take_rows(seen.target, rows), heads, log_scale, mask)
@@ -210,10 +221,11 @@ class Decoding(nn.Module):
         log_library: Tensor | None,
         features: Tensor | None,
         mask: Tensor | None,
+        output: OutputLayer | None = None,
     ) -> Tensor:
-        heads = self.decoders[name](z, self.covariates(batch), features, mask)
+        heads = self.decoders[name](z, self.covariates(batch), features, mask, output)
         if log_library is not None and self.families[name].uses_library:
-            heads = torch.cat([heads[:1] + log_library[None, :, None], heads[1:]])
+            heads = add_to_first(heads, log_library[:, None])
         return heads
 
     def _values(self, step: Step, name: str) -> Observed:
@@ -224,18 +236,19 @@ class Decoding(nn.Module):
         if name in self.standards:
             x = values.to_dense(n_features) if isinstance(values, SparseRows) else values
             x = self.standards[name](x, torch.zeros_like(batch))
-            target: Target = x if features is None else x[:, features]
+            target: Target = x if features is None else x.index_select(1, features)
         else:
-            target = make_target(values, features, n_features)
+            target = make_target(values, features, n_features, dense=batch.device.type != "cpu")
         log_library = inputs.log_library(minibatch, name) if self.families[name].uses_library else None
-        return Observed(features, target, log_library, inputs.feature_mask(name, batch, features), batch)
+        output = self.decoders[name].output(features, row_gradients=self.row_gradients)
+        return Observed(features, target, log_library, inputs.feature_mask(name, batch, features), batch, output)
 
     def _components(self, step: Step, name: str) -> Observed:
         inputs, minibatch = step.inputs, step.minibatch
         here = inputs.present(minibatch)[name]
         with torch.no_grad():
             target = spread_rows(inputs.encode(minibatch, name, here), here)
-        return Observed(None, target, None, None, inputs.batch(minibatch))
+        return Observed(None, target, None, None, inputs.batch(minibatch), self.decoders[name].output())
 
     def _sample_features(self, n_features: int, device: torch.device) -> Tensor | None:
         """Draw the features that this step decodes: at random in training, evenly spaced in validation."""
@@ -244,4 +257,4 @@ class Decoding(nn.Module):
             return None
         if not self.training:
             return torch.linspace(0, n_features - 1, wanted, device=device).long()
-        return torch.randperm(n_features, device=device)[:wanted]
+        return torch.randperm(n_features, device=device)[:wanted].sort().values

@@ -1,0 +1,57 @@
+"""Parameters of which a step uses some rows only, and whose gradient has these rows only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Take(torch.autograd.Function):
+    """Rows of a ``(Q, G, ...)`` parameter along its second axis; the gradient is a sparse tensor of these rows."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, features: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        ctx.shape = parameter.shape
+        return _select(parameter, features)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (features,) = ctx.saved_tensors
+        head = torch.arange(grad.shape[0], device=grad.device)
+        at = torch.stack(torch.meshgrid(head, features, indexing="ij")).flatten(1)
+        return torch.sparse_coo_tensor(
+            at, grad.flatten(0, 1), ctx.shape, is_coalesced=True, check_invariants=False
+        ), None
+
+
+def _select(parameter: Tensor, features: Tensor) -> Tensor:
+    """Return rows along the second axis; one selection along the first axis of a view is what is fast."""
+    n_heads, n_features = parameter.shape[:2]
+    at = (torch.arange(n_heads, device=features.device)[:, None] * n_features + features).flatten()
+    return parameter.flatten(0, 1).index_select(0, at).unflatten(0, (n_heads, len(features)))
+
+
+def take_features(parameter: Tensor, features: Tensor, *, axis: int, row_gradients: bool = False) -> Tensor:
+    """Return some rows of a parameter.
+
+    Parameters
+    ----------
+    parameter
+        Any shape.
+    features
+        ``(S,)`` int64, distinct; sorted if ``row_gradients``.
+    axis
+        Axis of features, 0 or 1.
+    row_gradients
+        Whether the gradient of the parameter is a sparse tensor of these rows. Otherwise it is dense, zero elsewhere.
+    """
+    if axis == 0:
+        return take_features(parameter[None], features, axis=1, row_gradients=row_gradients)[0]
+    if row_gradients and torch.is_grad_enabled() and parameter.requires_grad:
+        return cast("Tensor", _Take.apply(parameter, features))  # type: ignore[no-untyped-call]
+    return _select(parameter, features)
