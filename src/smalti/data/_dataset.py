@@ -96,7 +96,12 @@ def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
         index=minibatch["index"].to(device),
         values={name: _move(block, device) for name, block in minibatch["values"].items()},
         components={name: _move(block, device) for name, block in minibatch["components"].items()},
-        cells=Cells(*({key: at.to(device) for key, at in part.items()} for part in minibatch["cells"])),
+        cells=Cells(
+            **{
+                field: {key: at.to(device) for key, at in part.items()}
+                for field, part in minibatch["cells"]._asdict().items()
+            }
+        ),
     )
 
 

@@ -53,7 +53,15 @@ def nb_nll(x: Tensor, log_mean: Tensor, log_theta: Tensor, constant: Tensor | No
 
 
 def nb_constant(x: Tensor, log_theta: Tensor) -> Tensor:
-    r"""Return :math:`\log x! - \log \Gamma(x + \theta) + \log \Gamma(\theta)`, the part of the loss without a mean."""
+    r"""Return :math:`\log x! - \log \Gamma(x + \theta) + \log \Gamma(\theta)`, the part of the loss without a mean.
+
+    Parameters
+    ----------
+    x
+        ``(B, S)``, or values at any features with the ``log_theta`` of each.
+    log_theta
+        Broadcasts to ``x``: per feature it is cheaper than per value.
+    """
     return torch.lgamma(x + 1) - log_rising(x, log_theta.clamp(*LOG_THETA_RANGE).exp())
 
 

@@ -22,23 +22,49 @@ class SparseTarget(NamedTuple):
     value: Tensor
     """``(nnz,)`` float, positive."""
 
-    def take_rows(self, rows: Tensor) -> SparseTarget:
-        """Return the target of some cells, ``(n,)`` int64 positions, which may be repeated."""
+    def find(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the stored values of some cells, ``(n,)`` int64 positions, which may be repeated.
+
+        Returns
+        -------
+        The place of each among ``rows``, and its position in this target, ``(nnz of these cells,)`` each.
+        """
         start, stop = torch.searchsorted(self.row, rows), torch.searchsorted(self.row, rows, right=True)
         counts = stop - start
         new = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
-        at = torch.arange(len(new), device=rows.device) + (start - counts.cumsum(0) + counts)[new]
-        return SparseTarget(new, self.col[at], self.value[at])
+        return new, torch.arange(len(new), device=rows.device) + (start - counts.cumsum(0) + counts)[new]
 
 
 Target = SparseTarget | torch.Tensor
 """A sparse target or a dense ``(B, S)`` one."""
 
 
-def take_rows(target: Target, rows: Tensor) -> Target:
-    """Return the target of some cells, ``(n,)`` int64 positions, which may be repeated, or ``(B,)`` bool."""
+class Taken(NamedTuple):
+    """The target of some cells, and what no head changes of its loss."""
+
+    target: Target
+    constant: Tensor | None
+
+
+def take_rows(target: Target, rows: Tensor, constant: Tensor | None = None) -> Taken:
+    """Return the target of some cells.
+
+    Parameters
+    ----------
+    target
+        Of ``B`` cells.
+    rows
+        ``(n,)`` int64 positions, which may be repeated, or ``(B,)`` bool.
+    constant
+        That of :func:`target_constant`, if it is known.
+    """
     rows = rows_of(rows)
-    return target.take_rows(rows) if isinstance(target, SparseTarget) else target.index_select(0, rows)
+    if not isinstance(target, SparseTarget):
+        return Taken(target.index_select(0, rows), None if constant is None else constant.index_select(0, rows))
+    new, at = target.find(rows)
+    return Taken(
+        SparseTarget(new, target.col[at], target.value[at]), None if constant is None else constant.index_select(0, at)
+    )
 
 
 def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int, *, dense: bool = False) -> Target:

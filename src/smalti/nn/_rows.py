@@ -20,7 +20,7 @@ class _Take(torch.autograd.Function):
         return _select(parameter, features)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (features,) = ctx.saved_tensors
         head = torch.arange(grad.shape[0], device=grad.device)
         at = torch.stack(torch.meshgrid(head, features, indexing="ij")).flatten(1)
@@ -33,7 +33,7 @@ def _select(parameter: Tensor, features: Tensor) -> Tensor:
     """Return rows along the second axis; one selection along the first axis of a view is what is fast."""
     n_heads, n_features = parameter.shape[:2]
     at = (torch.arange(n_heads, device=features.device)[:, None] * n_features + features).flatten()
-    return parameter.flatten(0, 1).index_select(0, at).unflatten(0, (n_heads, len(features)))
+    return parameter.flatten(0, 1).index_select(0, at).view(n_heads, len(features), *parameter.shape[2:])
 
 
 def take_features(parameter: Tensor, features: Tensor, *, axis: int, row_gradients: bool = False) -> Tensor:

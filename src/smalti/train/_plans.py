@@ -58,7 +58,7 @@ class MosaicPlan(TrainingPlan):
         return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
 
     @property
-    def kl_weight(self) -> float:  # type: ignore[override]
+    def kl_weight(self) -> float:
         """Weight of the divergence at this step, in ``[0, 1]``."""
         return self.ramp(self.options.kl_warmup)
 
@@ -164,8 +164,13 @@ class MosaicPlan(TrainingPlan):
         """Return the loss of one batch."""
         _, _, output = self.forward(batch, loss_kwargs={"kl_weight": self.kl_weight})
         self.means["train"].add(output)
-        self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
+        self._show(output)
         return output.loss
+
+    def _show(self, output: LossOutput) -> None:
+        """Hand the loss to the progress bar, if there is one."""
+        if self._trainer is not None and self.trainer.progress_bar_callback is not None:
+            self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Evaluate one batch with the full weight of the divergence, so that epochs can be compared."""
@@ -296,7 +301,7 @@ class AdversarialPlan(MosaicPlan):
         for schedule in self.lr_schedulers():
             schedule.step()
         self.means["train"].add(output, discriminator_loss=game)
-        self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
+        self._show(output)
         return output.loss
 
     def _step(self, optimizer: Any, loss: torch.Tensor) -> None:

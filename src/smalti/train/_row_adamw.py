@@ -36,7 +36,7 @@ class RowAdamW(torch.optim.AdamW):
         self._step_supports_amp_scaling = False  # of the fused one, which would not see sparse gradients
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update rows of sparse gradients, then all parameters with dense ones."""
         loss = None
         if closure is not None:

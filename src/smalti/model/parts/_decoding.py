@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows
+from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows, target_constant
 from smalti.nn import ByModality, Decoder, OutputLayer, ScaledInput, SparseRows, add_to_first, rows_of
 
 from ._inputs import spread_rows
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Space = Literal["values", "components"]
 """What is decoded: the values of a modality under its likelihood, or its encoder input under a normal one."""
 
+DENSE_SHARE = 0.4
+"""Share of values that are not zero from which the likelihood of all costs less than that of zeros and the rest."""
+
 
 class Observed(NamedTuple):
     """What one modality of a minibatch is compared with, all ``B`` cells."""
@@ -44,6 +47,8 @@ class Observed(NamedTuple):
     """``(B,)`` batch codes."""
     output: OutputLayer
     """Last layer of the decoder at these features."""
+    constant: Tensor | None = None
+    """What no decoding changes of the loss of the target."""
 
 
 @dataclass
@@ -171,11 +176,12 @@ class Decoding(nn.Module):
         mask = None if seen.mask is None else seen.mask[rows]
         log_library = None if seen.log_library is None else seen.log_library[rows]
         heads = self._heads(z, name, batch, log_library, seen.features, mask, seen.output)
+        target, constant = take_rows(seen.target, rows, seen.constant if log_scale is None else None)
         if log_scale is None:
             log_scale = decoder.scales(batch, output=seen.output)
         elif seen.features is not None:
             log_scale = log_scale[:, seen.features]
-        return reconstruction_nll(self.families[name], take_rows(seen.target, rows), heads, log_scale, mask)
+        return reconstruction_nll(self.families[name], target, heads, log_scale, mask, constant)
 
     # ----------------------------------------------------------------- the user's side
 
@@ -238,10 +244,19 @@ class Decoding(nn.Module):
             x = self.standards[name](x, torch.zeros_like(batch))
             target: Target = x if features is None else x.index_select(1, features)
         else:
-            target = make_target(values, features, n_features, dense=batch.device.type != "cpu")
+            target = make_target(values, features, n_features, dense=self._dense_is_better(minibatch, name))
         log_library = inputs.log_library(minibatch, name) if self.families[name].uses_library else None
         output = self.decoders[name].output(features, row_gradients=self.row_gradients)
-        return Observed(features, target, log_library, inputs.feature_mask(name, batch, features), batch, output)
+        mask = inputs.feature_mask(name, batch, features)
+        constant = target_constant(self.families[name], target, self.decoders[name].scales(batch, output=output))
+        return Observed(features, target, log_library, mask, batch, output, constant)
+
+    def _dense_is_better(self, minibatch: MosaicBatch, name: str) -> bool:
+        """Return whether sparse rows are cheaper as a matrix: on a GPU, or with few zeros."""
+        rows, n_features = minibatch["values"][name], self.sizes.modalities[name].n_features
+        if not isinstance(rows, SparseRows) or rows.values.device.type != "cpu":
+            return True
+        return len(rows.values) > DENSE_SHARE * n_features * len(minibatch["cells"].having[name])
 
     def _components(self, step: Step, name: str) -> Observed:
         inputs, minibatch = step.inputs, step.minibatch
