@@ -86,16 +86,17 @@ def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int
         return x if features is None else x.index_select(1, features)
     if dense:
         return _densify(x, features, n_features)
-    row, col, value = x.row_index(), x.indices, x.values
-    if features is not None:
+    col, value = x.indices, x.values
+    if features is None:
+        at = torch.nonzero(value).ravel()  # explicitly stored zeros are zeros
+        col = col[at]
+    else:
         position = torch.full((n_features,), -1, dtype=torch.int64, device=col.device)
         position[features] = torch.arange(len(features), device=col.device)
-        col = position[col]
-        here = col >= 0
-        row, col, value = row[here], col[here], value[here]
-    # explicitly stored zeros are zeros
-    stored = value != 0
-    return SparseTarget(row[stored], col[stored], value[stored])
+        col = position.index_select(0, col)
+        at = torch.nonzero((col >= 0) & (value != 0)).ravel()
+        col = col.index_select(0, at)
+    return SparseTarget(torch.searchsorted(x.indptr, at, right=True) - 1, col, value.index_select(0, at))
 
 
 def _densify(x: SparseRows, features: Tensor | None, n_features: int) -> Tensor:

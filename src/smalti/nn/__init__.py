@@ -39,7 +39,7 @@ from ._tokens import (
     activation_bytes,
     make_tokens,
 )
-from ._warm_encoder import WarmEncoder
+from ._warm_encoder import WarmEncoder, run_together
 
 __all__ = [
     "GATE_CONVENTION",
@@ -99,6 +99,7 @@ __all__ = [
     "product_of_experts",
     "project_",
     "rows_of",
+    "run_together",
     "sparse_matmul",
     "take_features",
 ]

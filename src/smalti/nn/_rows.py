@@ -11,26 +11,31 @@ if TYPE_CHECKING:
 
 
 class _Take(torch.autograd.Function):
-    """Rows of a ``(Q, G, ...)`` parameter along its second axis; the gradient is a sparse tensor of these rows."""
+    """Rows of a parameter along an axis; the gradient is a sparse tensor of these rows."""
 
     @staticmethod
-    def forward(ctx: Any, parameter: Tensor, features: Tensor) -> Tensor:
+    def forward(ctx: Any, parameter: Tensor, features: Tensor, axis: int) -> Tensor:
         ctx.save_for_backward(features)
-        ctx.shape = parameter.shape
-        return _select(parameter, features)
+        ctx.shape, ctx.axis = parameter.shape, axis
+        return _select(parameter, features, axis)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (features,) = ctx.saved_tensors
-        head = torch.arange(grad.shape[0], device=grad.device)
-        at = torch.stack(torch.meshgrid(head, features, indexing="ij")).flatten(1)
-        return torch.sparse_coo_tensor(
-            at, grad.flatten(0, 1), ctx.shape, is_coalesced=True, check_invariants=False
-        ), None
+        if ctx.axis == 0:
+            at, values = features[None], grad
+        else:
+            head = torch.arange(grad.shape[0], device=grad.device)
+            at = torch.stack(torch.meshgrid(head, features, indexing="ij")).flatten(1)
+            values = grad.flatten(0, 1)
+        sparse = torch.sparse_coo_tensor(at, values, ctx.shape, is_coalesced=True, check_invariants=False)
+        return sparse, None, None
 
 
-def _select(parameter: Tensor, features: Tensor) -> Tensor:
-    """Return rows along the second axis; one selection along the first axis of a view is what is fast."""
+def _select(parameter: Tensor, features: Tensor, axis: int) -> Tensor:
+    """Return rows along axis 0 or 1; one selection along the first axis of a view is what is fast."""
+    if axis == 0:
+        return parameter.index_select(0, features)
     n_heads, n_features = parameter.shape[:2]
     at = (torch.arange(n_heads, device=features.device)[:, None] * n_features + features).flatten()
     return parameter.flatten(0, 1).index_select(0, at).view(n_heads, len(features), *parameter.shape[2:])
@@ -50,8 +55,6 @@ def take_features(parameter: Tensor, features: Tensor, *, axis: int, row_gradien
     row_gradients
         Whether the gradient of the parameter is a sparse tensor of these rows. Otherwise it is dense, zero elsewhere.
     """
-    if axis == 0:
-        return take_features(parameter[None], features, axis=1, row_gradients=row_gradients)[0]
     if row_gradients and torch.is_grad_enabled() and parameter.requires_grad:
-        return cast("Tensor", _Take.apply(parameter, features))  # type: ignore[no-untyped-call]
-    return _select(parameter, features)
+        return cast("Tensor", _Take.apply(parameter, features, axis))  # type: ignore[no-untyped-call]
+    return _select(parameter, features, axis)

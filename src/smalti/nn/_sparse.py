@@ -44,8 +44,11 @@ class SparseRows(NamedTuple):
 
     def row_sums(self) -> Tensor:
         """Return the sum of every row, ``(B,)``."""
-        out = self.values.new_zeros(self.n_rows)
-        return out.index_add_(0, self.row_index(), self.values)
+        return torch.segment_reduce(self.values, "sum", offsets=self.indptr)
+
+    def repeat(self, x: Tensor) -> Tensor:
+        """Return the entry of ``x``, ``(B,)``, of the row of every stored value, ``(nnz,)``."""
+        return torch.repeat_interleave(x, self.indptr[1:] - self.indptr[:-1], output_size=self.indices.shape[0])
 
     def map_values(self, values: Tensor) -> SparseRows:
         """Return the same pattern with other ``values``."""

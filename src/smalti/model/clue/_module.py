@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from scvi.module.base import auto_move_data
 from torch import nn
 
 from smalti.losses import FAMILIES
@@ -100,7 +99,6 @@ class CLUEModule(MosaicModule):
         self.label_head = nn.Linear(width, sizes.n_labels) if sizes.n_labels and weights.label > 0 else None
         self.balance: Tensor | None = None
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Encode every modality that the minibatch has.
 
@@ -122,7 +120,6 @@ class CLUEModule(MosaicModule):
                 aligned[name] = spread_rows(read(name, x), here, n=n)
         return {"latents": latents, "aligned": aligned, "present": present, "cells": cells}
 
-    @auto_move_data
     def generative(self, inferred: dict[str, Any]) -> dict[str, Any]:
         """Sample latents and fuse them: ``samples`` by modality and ``fused``, ``(B, K d)`` each."""
         latents, present = inferred["latents"], inferred["present"]

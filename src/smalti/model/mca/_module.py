@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
 from smalti.data import COUNT_LIKELIHOODS
@@ -31,6 +30,7 @@ from ._options import make_channels
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from scvi.module.base import LossOutput
     from torch import Tensor
 
     from smalti.data import MosaicBatch
@@ -156,7 +156,6 @@ class MCAModule(MosaicModule):
         measured = self.inputs.feature_mask(name, self.inputs.batch(minibatch)[here], None)
         return None if measured is None else self.tokens[name].token_mask(measured)
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Embed every modality and every channel.
 
