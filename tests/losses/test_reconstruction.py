@@ -70,14 +70,14 @@ def test_chosen_rows_and_features_are_those_of_the_whole(family, x):
     keep = torch.tensor([True, False, True, True, True, False, False, True, True])
     expected = brute_force(family, x[keep][:, FEATURES], heads[:, keep][:, :, FEATURES], log_scale[:, FEATURES])
     for block in (x, rows_of(x)):
-        target = take_rows(make_target(block, FEATURES, G), keep)
+        target = take_rows(make_target(block, FEATURES, G), keep).target
         found = reconstruction_nll(family, target, heads[:, keep][:, :, FEATURES], log_scale[:, FEATURES])
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("sparse", [True, False])
 def test_no_row_is_a_loss_of_no_cell(family, x, sparse):
-    target = take_rows(make_target(rows_of(x) if sparse else x, None, G), torch.zeros(B, dtype=torch.bool))
+    target = take_rows(make_target(rows_of(x) if sparse else x, None, G), torch.zeros(B, dtype=torch.bool)).target
     heads = torch.randn(family.n_heads, 0, G, requires_grad=True)
     out = reconstruction_nll(family, target, heads, torch.zeros(1, G))
     assert out.shape == (0,)
@@ -177,5 +177,5 @@ def test_taking_rows_renumbers_cells(x, keep):
     mask = torch.zeros(B, dtype=torch.bool)
     mask[keep] = True
     for block in (x, rows_of(x)):
-        found = dense_of(take_rows(make_target(block, None, G), mask), len(keep), G)
+        found = dense_of(take_rows(make_target(block, None, G), mask).target, len(keep), G)
         torch.testing.assert_close(found, x[mask])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from smalti.nn import SparseRows, WarmEncoder
+from smalti.nn import SparseRows, WarmEncoder, run_together
 from smalti.pp import LinearCCA
 
 
@@ -122,3 +122,22 @@ def test_weights_that_are_not_finite_are_left_for_whoever_checks_losses():
         encoder.linear.weight[0, 0] = torch.nan
     encoder.warm_start(torch.ones(3, 2), torch.zeros(3))
     assert bool(encoder.linear.weight.isnan().any())
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_encoders_run_together_give_what_each_gives_and_the_same_gradients(unit):
+    encoders = [WarmEncoder(7, 3, n_hidden=5, unit=unit) for _ in range(3)]
+    for encoder in encoders:
+        for parameter in encoder.parameters():  # norms that start at one hide mistakes
+            torch.nn.init.normal_(parameter)
+    x, weight = torch.randn(6, 7), torch.randn(6, 3, 3)
+    gradients = []
+    for out in (torch.stack([encoder(x) for encoder in encoders], dim=1), run_together(encoders, x)):
+        gradients.append([out.detach(), *torch.autograd.grad((out * weight).sum(), encoders[1].parameters())])
+    torch.testing.assert_close(*gradients)
+
+
+def test_encoders_of_another_kind_run_one_by_one():
+    encoders = [WarmEncoder(7, 3, n_hidden=None), WarmEncoder(7, 3, n_hidden=None)]
+    x = torch.randn(4, 7)
+    assert torch.equal(run_together(encoders, x), torch.stack([encoder(x) for encoder in encoders], dim=1))

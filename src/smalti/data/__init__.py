@@ -6,7 +6,7 @@ from smalti._text import as_text
 
 from ._categories import UNLABELED, CategoryField, coalesce_obs
 from ._containers import check_mudata, from_anndata, read
-from ._dataset import MosaicBatch, MosaicDataset, to_device
+from ._dataset import Cells, MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
 from ._modality import (
@@ -35,6 +35,7 @@ __all__ = [
     "UNLABELED",
     "CSRReader",
     "CategoryField",
+    "Cells",
     "DenseReader",
     "Likelihood",
     "Modality",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +18,52 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._reader import ModalityReader
+
+
+class Cells(NamedTuple):
+    """Positions of cells in a minibatch by what was measured of them, ``(n,)`` int64 each, ascending.
+
+    They are made where the minibatch is: taking the cells of a boolean mask on a GPU would have to wait for it.
+    """
+
+    having: dict[str, Tensor]
+    """Cells of each modality."""
+    pairs: dict[tuple[str, str], Tensor]
+    """Cells of two modalities, for each pair in the order of set-up."""
+    several: dict[str, Tensor]
+    """Cells of each modality that have at least one other."""
+    patterns: dict[tuple[str, ...], Tensor]
+    """Cells that have exactly these modalities, for the patterns of the minibatch but the empty one."""
+
+    def both(self, a: str, b: str) -> Tensor:
+        """Return the cells of two modalities, in any order."""
+        return self.pairs[(a, b) if (a, b) in self.pairs else (b, a)]
+
+
+def find_cells(presence: NDArray[np.bool_], names: Sequence[str]) -> Cells:
+    """Return the cells of a minibatch by what was measured.
+
+    Parameters
+    ----------
+    presence
+        ``(B, M)`` bool.
+    names
+        Names of the ``M`` modalities.
+    """
+    columns = dict(zip(names, presence.T, strict=True))
+    several = presence.sum(axis=1) >= 2
+    codes = presence @ (1 << np.arange(len(names)))
+    found = [int(code) for code in np.unique(codes) if code]
+    return Cells(
+        having={name: _at(here) for name, here in columns.items()},
+        pairs={(a, b): _at(columns[a] & columns[b]) for a, b in combinations(names, 2)},
+        several={name: _at(here & several) for name, here in columns.items()},
+        patterns={tuple(name for m, name in enumerate(names) if code >> m & 1): _at(codes == code) for code in found},
+    )
+
+
+def _at(chosen: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(chosen))
 
 
 class MosaicBatch(TypedDict):
@@ -35,6 +82,9 @@ class MosaicBatch(TypedDict):
     that the data do not have at all are left out."""
     components: dict[str, SparseRows | Tensor]
     """The same for modalities whose encoders see given components (a key of ``.obsm``), ``(B, k)``."""
+    cells: Cells
+    """Positions of the cells that have a modality, two, or exactly some; modalities that the data do not have at all
+    are left out."""
 
 
 def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
@@ -46,6 +96,12 @@ def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
         index=minibatch["index"].to(device),
         values={name: _move(block, device) for name, block in minibatch["values"].items()},
         components={name: _move(block, device) for name, block in minibatch["components"].items()},
+        cells=Cells(
+            **{
+                field: {key: at.to(device) for key, at in part.items()}
+                for field, part in minibatch["cells"]._asdict().items()
+            }
+        ),
     )
 
 
@@ -68,6 +124,8 @@ class MosaicDataset(Dataset[MosaicBatch]):
         ``(n_obs,)`` int64 codes.
     presence
         ``(n_obs, M)`` bool.
+    names
+        Names of the ``M`` modalities.
     indices
         Cells of this dataset; all by default.
     """
@@ -77,6 +135,7 @@ class MosaicDataset(Dataset[MosaicBatch]):
         readers: Mapping[str, ModalityReader],
         maps: Mapping[str, NDArray[np.int64]],
         presence: NDArray[np.bool_],
+        names: Sequence[str],
         *,
         batch: NDArray[np.int64],
         labels: NDArray[np.int64],
@@ -85,6 +144,8 @@ class MosaicDataset(Dataset[MosaicBatch]):
     ) -> None:
         self.readers, self.components, self.maps = dict(readers), dict(components or {}), dict(maps)
         self.batch, self.labels, self.presence = batch, labels, presence
+        self._columns = [i for i, name in enumerate(names) if name in self.readers]
+        self._names = [names[i] for i in self._columns]
         self.indices = np.arange(len(presence)) if indices is None else np.asarray(indices, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -99,4 +160,5 @@ class MosaicDataset(Dataset[MosaicBatch]):
             index=torch.from_numpy(at),
             values={name: reader.read(self.maps[name][at]) for name, reader in self.readers.items()},
             components={name: reader.read(self.maps[name][at]) for name, reader in self.components.items()},
+            cells=find_cells(self.presence[at][:, self._columns], self._names),
         )

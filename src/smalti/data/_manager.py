@@ -170,6 +170,7 @@ class MosaicManager(AnnDataManager):
             readers,
             self.row_maps(),
             self.presence(),
+            [field.name for field in self.modality_fields],
             batch=codes[REGISTRY_KEYS.BATCH_KEY],
             labels=codes[REGISTRY_KEYS.LABELS_KEY],
             components=components,

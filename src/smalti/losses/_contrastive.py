@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from smalti.nn import rows_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,6 +23,8 @@ def info_nce(
     present_y: Tensor,
     log_scale: Tensor,
     label_smoothing: float = 0.0,
+    *,
+    pair: Tensor | None = None,
 ) -> Tensor:
     r"""Return the symmetric InfoNCE loss between two modalities :cite:p:`vandenOord2018`.
 
@@ -36,28 +40,38 @@ def info_nce(
     Parameters
     ----------
     x, y
-        ``(B, d)`` embeddings of unit length; rows of absent cells are ignored whatever they hold.
+        ``(B, d)`` embeddings of unit length; rows of absent cells are ignored whatever they hold. Or ``(B, J, d)``:
+        ``J`` embeddings of each cell, compared apart from each other; the loss is the mean over them.
     present_x, present_y
-        ``(B,)`` bool.
+        ``(B,)`` bool, or positions, ``(n,)`` int64 ascending. The same tensor twice: pairs alone are candidates.
     log_scale
         Log of the inverse temperature :math:`s`, a scalar; clamped at log 100.
     label_smoothing
         Share of the target spread over all candidates, in ``[0, 1)``.
+    pair
+        Positions of the cells present in both, where they are known already.
 
     Returns
     -------
     A scalar; exactly 0 (with a gradient of 0) if the batch has no pair.
     """
-    pair = present_x & present_y
-    if not bool(pair.any()):
+    if present_x is present_y:
+        in_x = in_y = pair = rows_of(present_x)
+    else:
+        in_x, in_y = rows_of(present_x), rows_of(present_y)
+        pair = in_x[torch.isin(in_x, in_y)] if pair is None else pair
+    if not len(pair):
         return x[:0].sum() + y[:0].sum() + 0.0 * log_scale
     scale = log_scale.clamp(max=MAX_LOG_SCALE).exp()
-    if present_x is present_y:  # one matrix, read by rows and by columns
-        logits = scale * x[pair] @ y[pair].T
-        own = torch.arange(len(logits), device=x.device)
-        to_y = F.cross_entropy(logits, own, label_smoothing=label_smoothing)
-        return (to_y + F.cross_entropy(logits.T, own, label_smoothing=label_smoothing)) / 2
-    at_x, at_y = (torch.cumsum(p, 0) - 1 for p in (present_x, present_y))
-    to_y = F.cross_entropy(scale * x[pair] @ y[present_y].T, at_y[pair], label_smoothing=label_smoothing)
-    to_x = F.cross_entropy(scale * y[pair] @ x[present_x].T, at_x[pair], label_smoothing=label_smoothing)
-    return (to_y + to_x) / 2
+    x, y = (z[:, None] if z.dim() == 2 else z for z in (x, y))
+    if in_x is in_y:  # one matrix, read by rows and by columns
+        logits = scale * torch.einsum("ijd,kjd->jik", x[pair], y[pair])
+        own = torch.arange(len(pair), device=x.device).repeat(logits.shape[0])
+        to_y = F.cross_entropy(logits.flatten(0, 1), own, label_smoothing=label_smoothing)
+        return (to_y + F.cross_entropy(logits.mT.flatten(0, 1), own, label_smoothing=label_smoothing)) / 2
+    total = log_scale.new_zeros(())
+    for a, b, candidates in ((x, y, in_y), (y, x, in_x)):
+        logits = scale * torch.einsum("ijd,kjd->jik", a[pair], b[candidates])
+        own = torch.searchsorted(candidates, pair).repeat(logits.shape[0])
+        total = total + F.cross_entropy(logits.flatten(0, 1), own, label_smoothing=label_smoothing) / 2
+    return total

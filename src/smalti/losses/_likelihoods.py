@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from ._negative_binomial import clamp_log_mean, nb_nll, nb_zero_nll
+from ._negative_binomial import clamp_log_mean, nb_constant, nb_nll, nb_zero_nll
 from ._target import SparseTarget
 
 if TYPE_CHECKING:
@@ -40,8 +40,15 @@ class LikelihoodFamily(ABC):
     """Whether ``log_scale`` has a meaning."""
 
     @abstractmethod
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
-        """Return the negative log-likelihood of ``x``; all arguments broadcast elementwise."""
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
+        """Return the negative log-likelihood of ``x``; all arguments broadcast elementwise.
+
+        ``constant`` is that of :meth:`constant`, where it is known already.
+        """
+
+    def constant(self, x: Tensor, log_scale: Tensor) -> Tensor | None:
+        """Return the part of the loss that no head changes, if there is one: decodings of the same values share it."""
+        return None
 
     @abstractmethod
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
@@ -69,9 +76,13 @@ class NegativeBinomial(LikelihoodFamily):
 
     name = "nb"
 
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
         r""":math:`-\log \mathrm{NB}(x; \mu, \theta)`."""
-        return nb_nll(x, clamp_log_mean(heads[0]), log_scale)
+        return nb_nll(x, clamp_log_mean(heads[0]), log_scale, constant)
+
+    def constant(self, x: Tensor, log_scale: Tensor) -> Tensor:
+        """Everything without a mean."""
+        return nb_constant(x, log_scale)
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`\theta \log(1 + \mu / \theta)`."""
@@ -88,10 +99,14 @@ class ZeroInflatedNegativeBinomial(LikelihoodFamily):
     name = "zinb"
     n_heads = 2
 
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
         r""":math:`-\log[\pi 1(x = 0) + (1 - \pi) \mathrm{NB}(x)]`."""
-        positive = nb_nll(x, clamp_log_mean(heads[0]), log_scale) + F.softplus(heads[1])
+        positive = nb_nll(x, clamp_log_mean(heads[0]), log_scale, constant) + F.softplus(heads[1])
         return torch.where(x > 0, positive, self.zero_nll(heads, log_scale))
+
+    def constant(self, x: Tensor, log_scale: Tensor) -> Tensor:
+        """That of the negative binomial."""
+        return nb_constant(x, log_scale)
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`-\log[\pi + (1 - \pi) \mathrm{NB}(0)]`."""
@@ -115,7 +130,7 @@ class Poisson(LikelihoodFamily):
     name = "poisson"
     uses_scale = False
 
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
         r""":math:`\mu - x \log \mu + \log x!`."""
         log_mean = clamp_log_mean(heads[0])
         return log_mean.exp() - x * log_mean + torch.lgamma(x + 1)
@@ -138,7 +153,7 @@ class Bernoulli(LikelihoodFamily):
     name = "bernoulli"
     uses_scale = False
 
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
         r""":math:`\mu` for a zero, :math:`-\log(1 - e^{-\mu})` for anything else."""
         rate = clamp_log_mean(heads[0]).exp()
         return torch.where(x != 0, -torch.log(-torch.expm1(-rate)), rate)
@@ -158,7 +173,7 @@ class Gaussian(LikelihoodFamily):
     name = "gaussian"
     uses_library = False
 
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
         r""":math:`\tfrac12 (x - \mu)^2 / \sigma^2 + \log \sigma + \tfrac12 \log 2 \pi`."""
         log_scale = log_scale.clamp(min=-6)
         return 0.5 * ((x - heads[0]) * torch.exp(-log_scale)).square() + log_scale + 0.5 * math.log(2 * math.pi)
@@ -188,13 +203,18 @@ class NegativeBinomialMixture(LikelihoodFamily):
         background = clamp_log_mean(heads[0])
         return background, clamp_log_mean(background + torch.log1p(F.softplus(heads[1])))
 
-    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor) -> Tensor:
+    def nll(self, x: Tensor, heads: Tensor, log_scale: Tensor, constant: Tensor | None = None) -> Tensor:
         """Negative log of the mixture density."""
         background, foreground = self._log_means(heads)
+        same = nb_constant(x, log_scale) if constant is None else constant  # in both parts
         return -torch.logaddexp(
-            F.logsigmoid(heads[2]) - nb_nll(x, background, log_scale),
-            F.logsigmoid(-heads[2]) - nb_nll(x, foreground, log_scale),
+            F.logsigmoid(heads[2]) - nb_nll(x, background, log_scale, same),
+            F.logsigmoid(-heads[2]) - nb_nll(x, foreground, log_scale, same),
         )
+
+    def constant(self, x: Tensor, log_scale: Tensor) -> Tensor:
+        """That of both negative binomials."""
+        return nb_constant(x, log_scale)
 
     def zero_nll(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         """Negative log of the mixture density at zero."""
@@ -235,12 +255,32 @@ FAMILIES: dict[str, LikelihoodFamily] = {
 """All families by the name a user gives in ``setup_mudata``."""
 
 
+def target_constant(family: LikelihoodFamily, target: Target, log_scale: Tensor) -> Tensor | None:
+    """Return what no head changes of the loss of every value of a target, for several decodings of the same cells.
+
+    Parameters
+    ----------
+    family, log_scale
+        As in :func:`reconstruction_nll`.
+    target
+        Observed values of ``B`` cells.
+
+    Returns
+    -------
+    ``(B, S)``, or ``(nnz,)`` for a sparse target; ``None`` if the family has no such part.
+    """
+    if isinstance(target, SparseTarget):
+        return family.constant(target.value, _scale_at(target, log_scale))
+    return family.constant(target, log_scale)
+
+
 def reconstruction_nll(
     family: LikelihoodFamily,
     target: Target,
     heads: Tensor,
     log_scale: Tensor,
     mask: Tensor | None = None,
+    constant: Tensor | None = None,
 ) -> Tensor:
     """Return the negative log-likelihood per cell, averaged over its measured features.
 
@@ -256,6 +296,8 @@ def reconstruction_nll(
         Broadcasts to ``(B, S)``.
     mask
         ``(B, S)`` bool, features the panel of the cell measured; all by default.
+    constant
+        That of :func:`target_constant` for this target, where it is known already.
 
     Returns
     -------
@@ -266,19 +308,23 @@ def reconstruction_nll(
         loss = family.zero_nll(heads, log_scale)
         if mask is not None:
             loss = torch.where(mask, loss, torch.zeros_like(loss))
-        total = loss.sum(dim=1)
         row, col, value = target
+        flat = row * n_cols + col  # selections along one axis have a fast gradient
+        scale_at, at = _scale_at(target, log_scale), heads.flatten(1).index_select(1, flat)
+        extra = family.nll(value, at, scale_at, constant) - family.zero_nll(at, scale_at)
         if mask is not None:
-            here = mask[row, col]
-            row, col, value = row[here], col[here], value[here]
-        scale = log_scale.expand(log_scale.shape[0] if log_scale.dim() == 2 else 1, n_cols)
-        scale_at = scale[row if scale.shape[0] > 1 else torch.zeros_like(row), col]
-        at = heads[:, row, col]
-        extra = family.nll(value, at, scale_at) - family.zero_nll(at, scale_at)
-        total = total.index_add(0, row, extra)
+            extra = torch.where(mask.flatten()[flat], extra, torch.zeros_like(extra))
+        total = loss.sum(dim=1).index_add(0, row, extra)
     else:
-        loss = family.nll(target, heads, log_scale)
+        loss = family.nll(target, heads, log_scale, constant)
         if mask is not None:
             loss = torch.where(mask, loss, torch.zeros_like(loss))
         total = loss.sum(dim=1)
     return total / (n_cols if mask is None else mask.sum(dim=1).clamp(min=1))
+
+
+def _scale_at(target: SparseTarget, log_scale: Tensor) -> Tensor:
+    """Return the log scale of every stored value, ``(nnz,)``."""
+    scale = log_scale if log_scale.dim() == 2 else log_scale[None]
+    at = target.col if scale.shape[0] == 1 else target.row * scale.shape[1] + target.col
+    return scale.flatten().index_select(0, at)

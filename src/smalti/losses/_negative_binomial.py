@@ -20,7 +20,7 @@ STIRLING_FROM = 20.0
 
 def clamp_log_mean(log_mean: Tensor) -> Tensor:
     """Keep a log mean where float32 can take its exponential."""
-    return log_mean.clamp(*LOG_MEAN_RANGE)
+    return F.hardtanh(log_mean, *LOG_MEAN_RANGE)  # a clamp whose gradient is one operation
 
 
 def log_rising(x: Tensor, theta: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def log_rising(x: Tensor, theta: Tensor) -> Tensor:
     For large theta the two are so large that their difference is lost in float32 (17 nats at theta = e^17, and a
     gradient that is noise), so there the difference of their Stirling series is taken instead.
     """
-    if not bool((theta > STIRLING_FROM).any()):
+    if theta.device.type == "cpu" and not bool((theta > STIRLING_FROM).any()):  # a GPU would be waited for
         return torch.lgamma(x + theta) - torch.lgamma(theta)
     small, large = theta.clamp(max=STIRLING_FROM), theta.clamp(min=STIRLING_FROM)
     stirling = (x + large - 0.5) * torch.log1p(x / large) + x * (large.log() - 1)
@@ -37,16 +37,32 @@ def log_rising(x: Tensor, theta: Tensor) -> Tensor:
     return torch.where(theta <= STIRLING_FROM, torch.lgamma(x + small) - torch.lgamma(small), stirling)
 
 
-def nb_nll(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
-    r"""Return :math:`-\log \mathrm{NB}(x; \mu, \theta)`, elementwise."""
+def nb_nll(x: Tensor, log_mean: Tensor, log_theta: Tensor, constant: Tensor | None = None) -> Tensor:
+    r"""Return :math:`-\log \mathrm{NB}(x; \mu, \theta)`, elementwise.
+
+    Parameters
+    ----------
+    x, log_mean, log_theta
+        Broadcast against each other.
+    constant
+        What does not depend on the mean, of :func:`nb_constant`, where it is known already.
+    """
     log_theta = log_theta.clamp(*LOG_THETA_RANGE)
-    theta = log_theta.exp()
-    return (
-        torch.lgamma(x + 1)
-        - log_rising(x, theta)
-        + theta * F.softplus(log_mean - log_theta)
-        + x * F.softplus(log_theta - log_mean)
-    )
+    constant = nb_constant(x, log_theta) if constant is None else constant
+    return constant + log_theta.exp() * F.softplus(log_mean - log_theta) + x * F.softplus(log_theta - log_mean)
+
+
+def nb_constant(x: Tensor, log_theta: Tensor) -> Tensor:
+    r"""Return :math:`\log x! - \log \Gamma(x + \theta) + \log \Gamma(\theta)`, the part of the loss without a mean.
+
+    Parameters
+    ----------
+    x
+        ``(B, S)``, or values at any features with the ``log_theta`` of each.
+    log_theta
+        Broadcasts to ``x``: per feature it is cheaper than per value.
+    """
+    return torch.lgamma(x + 1) - log_rising(x, log_theta.clamp(*LOG_THETA_RANGE).exp())
 
 
 def nb_zero_nll(log_mean: Tensor, log_theta: Tensor) -> Tensor:

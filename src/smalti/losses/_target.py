@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from smalti.nn import SparseRows
+from smalti.nn import SparseRows, rows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,29 +16,58 @@ class SparseTarget(NamedTuple):
     """Non-zero observed values of ``B`` cells at ``S`` features, as coordinates; all else is an observed zero."""
 
     row: Tensor
-    """``(nnz,)`` int64, cell in ``0..B-1``."""
+    """``(nnz,)`` int64, cell in ``0..B-1``, ascending."""
     col: Tensor
     """``(nnz,)`` int64, feature in ``0..S-1``."""
     value: Tensor
     """``(nnz,)`` float, positive."""
 
-    def take_rows(self, keep: Tensor) -> SparseTarget:
-        """Return the target of the cells where ``keep``, ``(B,)`` bool, is true."""
-        new = torch.cumsum(keep, 0) - 1
-        here = keep[self.row]
-        return SparseTarget(new[self.row[here]], self.col[here], self.value[here])
+    def find(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the stored values of some cells, ``(n,)`` int64 positions, which may be repeated.
+
+        Returns
+        -------
+        The place of each among ``rows``, and its position in this target, ``(nnz of these cells,)`` each.
+        """
+        start, stop = torch.searchsorted(self.row, rows), torch.searchsorted(self.row, rows, right=True)
+        counts = stop - start
+        new = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), counts)
+        return new, torch.arange(len(new), device=rows.device) + (start - counts.cumsum(0) + counts)[new]
 
 
 Target = SparseTarget | torch.Tensor
 """A sparse target or a dense ``(B, S)`` one."""
 
 
-def take_rows(target: Target, keep: Tensor) -> Target:
-    """Return the target of the cells where ``keep``, ``(B,)`` bool, is true."""
-    return target.take_rows(keep) if isinstance(target, SparseTarget) else target[keep]
+class Taken(NamedTuple):
+    """The target of some cells, and what no head changes of its loss."""
+
+    target: Target
+    constant: Tensor | None
 
 
-def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int) -> Target:
+def take_rows(target: Target, rows: Tensor, constant: Tensor | None = None) -> Taken:
+    """Return the target of some cells.
+
+    Parameters
+    ----------
+    target
+        Of ``B`` cells.
+    rows
+        ``(n,)`` int64 positions, which may be repeated, or ``(B,)`` bool.
+    constant
+        That of :func:`target_constant`, if it is known.
+    """
+    rows = rows_of(rows)
+    if not isinstance(target, SparseTarget):
+        return Taken(target.index_select(0, rows), None if constant is None else constant.index_select(0, rows))
+    new, at = target.find(rows)
+    return Taken(
+        SparseTarget(new, target.col[at], target.value[at]), None if constant is None else constant.index_select(0, at)
+    )
+
+
+def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int, *, dense: bool = False) -> Target:
     """Return the observed values of ``features``.
 
     Parameters
@@ -49,16 +78,34 @@ def make_target(x: SparseRows | Tensor, features: Tensor | None, n_features: int
         ``(S,)`` int64, distinct; ``None`` for all.
     n_features
         Number of all features ``G``.
+    dense
+        Whether sparse rows become a dense target. Finding the stored values of some features takes a number from the
+        device that a GPU would have to be waited for; writing all of them into a matrix does not.
     """
     if not isinstance(x, SparseRows):
-        return x if features is None else x[:, features]
-    row, col, value = x.row_index(), x.indices, x.values
-    if features is not None:
+        return x if features is None else x.index_select(1, features)
+    if dense:
+        return _densify(x, features, n_features)
+    col, value = x.indices, x.values
+    if features is None:
+        at = torch.nonzero(value).ravel()  # explicitly stored zeros are zeros
+        col = col[at]
+    else:
         position = torch.full((n_features,), -1, dtype=torch.int64, device=col.device)
         position[features] = torch.arange(len(features), device=col.device)
-        col = position[col]
-        here = col >= 0
-        row, col, value = row[here], col[here], value[here]
-    # explicitly stored zeros are zeros
-    stored = value != 0
-    return SparseTarget(row[stored], col[stored], value[stored])
+        col = position.index_select(0, col)
+        at = torch.nonzero((col >= 0) & (value != 0)).ravel()
+        col = col.index_select(0, at)
+    return SparseTarget(torch.searchsorted(x.indptr, at, right=True) - 1, col, value.index_select(0, at))
+
+
+def _densify(x: SparseRows, features: Tensor | None, n_features: int) -> Tensor:
+    """Return the values of ``features`` of ``B`` cells, ``(B, S)``."""
+    if features is None:
+        return x.to_dense(n_features)
+    n = len(features)
+    column = torch.full((n_features,), n, dtype=torch.int64, device=x.indices.device)  # of the others: one too many
+    column[features] = torch.arange(n, device=x.indices.device)
+    out = x.values.new_zeros(x.n_rows, n + 1)
+    out[x.row_index(), column[x.indices]] = x.values
+    return out[:, :n]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ._attention import ChannelTransformer, Stream, TransformerBlock, Wiring
-from ._decoder import Decoder, MeanLink
+from ._decoder import Decoder, MeanLink, OutputLayer, add_to_first
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
+from ._dropout import Dropout
 from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
 from ._feature_gate import DrawnGate, FeatureGate, GateKind
@@ -26,7 +27,8 @@ from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
 from ._projection import FrozenProjection, ProjectionKind
-from ._sparse import SparseLinear, SparseRows, sparse_matmul
+from ._rows import take_features
+from ._sparse import SparseLinear, SparseRows, rows_of, sparse_matmul
 from ._tokens import (
     ColumnTokens,
     LogNormalised,
@@ -37,7 +39,7 @@ from ._tokens import (
     activation_bytes,
     make_tokens,
 )
-from ._warm_encoder import WarmEncoder
+from ._warm_encoder import WarmEncoder, run_together
 
 __all__ = [
     "GATE_CONVENTION",
@@ -54,6 +56,7 @@ __all__ = [
     "DenseInput",
     "Discriminator",
     "DrawnGate",
+    "Dropout",
     "FrozenProjection",
     "FeatureGate",
     "Fusion",
@@ -69,6 +72,7 @@ __all__ = [
     "MeanLink",
     "Norm",
     "PatchTokens",
+    "OutputLayer",
     "ProjectionKind",
     "ScaledInput",
     "SharedDiscriminator",
@@ -83,6 +87,7 @@ __all__ = [
     "WarmEncoder",
     "Wiring",
     "activation_bytes",
+    "add_to_first",
     "draw_gate",
     "expected_gate",
     "from_shifted",
@@ -93,5 +98,8 @@ __all__ = [
     "open_probability",
     "product_of_experts",
     "project_",
+    "rows_of",
+    "run_together",
     "sparse_matmul",
+    "take_features",
 ]

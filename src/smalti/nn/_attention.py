@@ -10,6 +10,8 @@ from torch import nn
 
 from smalti._validate import check_choice
 
+from ._dropout import Dropout
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -82,7 +84,7 @@ class TransformerBlock(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
         self.widen = nn.Linear(width, 2 * inner, bias=False)
         self.narrow = nn.Linear(inner, width, bias=False)
-        self.dropout = nn.Dropout(dropout_rate)
+        self.dropout = Dropout(dropout_rate)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the residual of a stream ``(B, T, width)`` and its queries, keys and values, with heads."""
@@ -171,7 +173,7 @@ class ChannelTransformer(nn.Module):
         self.pool_q = nn.Linear(width, width, bias=False)
         self.pool_kv = nn.Linear(width, 2 * width, bias=False)
         self.pool_out = nn.Linear(width, width, bias=False)
-        self.readout_dropout = nn.Dropout(readout_dropout)
+        self.readout_dropout = Dropout(readout_dropout)
         if wiring == "pre_norm":  # a skip that starts from a solution is not drowned
             with torch.no_grad():
                 self.pool_out.weight.mul_(0.1)

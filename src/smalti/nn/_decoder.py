@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ._mlp import MLP, Activation, Norm
+from ._rows import take_features
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 MeanLink = Literal["log", "softmax"]
 """``"log"``: the log mean of a feature is a linear map of the last hidden layer, independent of other features;
 ``"softmax"``: features compete, so all of them must be decoded."""
+
+
+class OutputLayer(NamedTuple):
+    """The last layer of a decoder at ``S`` features, as one minibatch uses it."""
+
+    weight: Tensor
+    """``(n_heads, S, n_hidden)``."""
+    bias: Tensor
+    """``(n_heads, S)``."""
+    cov_weight: Tensor | None
+    """``(n_heads, S, n_cov)``."""
+    skip_weight: Tensor | None
+    """``(S, n_latent)``."""
+    log_scale: Tensor
+    """``(n_scales, S)``."""
 
 
 class Decoder(nn.Module):
@@ -87,12 +103,36 @@ class Decoder(nn.Module):
         self.cov_weight = nn.Parameter(torch.zeros(n_heads, n_features, n_cov)) if n_cov else None
         self.log_scale = nn.Parameter(torch.zeros(n_scales, n_features))
 
+    def output(self, features: Tensor | None = None, *, row_gradients: bool = False) -> OutputLayer:
+        """Return the last layer at some features; gather it once per minibatch, whatever is decoded with it.
+
+        Parameters
+        ----------
+        features
+            ``(S,)`` int64, sorted and distinct; all by default.
+        row_gradients
+            Whether the gradient of the large matrices has these rows only, as a sparse tensor, which
+            :class:`~smalti.train.RowAdamW` understands.
+        """
+        if features is None:
+            return OutputLayer(self.weight, self.bias, self.cov_weight, self.skip_weight, self.log_scale)
+        return OutputLayer(
+            take_features(self.weight, features, axis=1, row_gradients=row_gradients),
+            take_features(self.bias, features, axis=1),
+            None if self.cov_weight is None else take_features(self.cov_weight, features, axis=1),
+            None
+            if self.skip_weight is None
+            else take_features(self.skip_weight, features, axis=0, row_gradients=row_gradients),
+            take_features(self.log_scale, features, axis=1),
+        )
+
     def forward(
         self,
         z: Tensor,
         cov: Tensor | None = None,
         features: Tensor | None = None,
         mask: Tensor | None = None,
+        output: OutputLayer | None = None,
     ) -> Tensor:
         """Return heads ``(n_heads, B, S)``, without library size.
 
@@ -106,27 +146,24 @@ class Decoder(nn.Module):
             ``(S,)`` int64; all by default. The softmax link needs all.
         mask
             ``(B, S)`` bool, measured features: with the softmax link only they share the total.
+        output
+            The last layer at ``features``, where it was gathered before.
         """
         hidden = self.body(z, cov)
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        cov_weight: Tensor | None = self.cov_weight
-        if features is not None:
-            weight, bias = weight[:, features], bias[:, features]
-            cov_weight = None if cov_weight is None else cov_weight[:, features]
-        if cov_weight is not None and cov is not None:
-            hidden, weight = torch.cat([hidden, cov], dim=1), torch.cat([weight, cov_weight], dim=2)
-        heads = torch.stack([F.linear(hidden, w, b) for w, b in zip(weight, bias, strict=True)])
-        if self.skip_weight is not None:
-            skip_weight: Tensor = self.skip_weight
-            linear = F.linear(z, skip_weight if features is None else skip_weight[features])
-            heads = torch.cat([heads[:1] + linear, heads[1:]])
+        layer = self.output(features) if output is None else output
+        weight, bias = layer.weight, layer.bias
+        if layer.cov_weight is not None and cov is not None:
+            hidden, weight = torch.cat([hidden, cov], dim=1), torch.cat([weight, layer.cov_weight], dim=2)
+        n_heads, n_out = bias.shape
+        heads = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).view(-1, n_heads, n_out).transpose(0, 1)
+        if layer.skip_weight is not None:
+            heads = add_to_first(heads, F.linear(z, layer.skip_weight))
         if self.mean_link == "softmax":
             logits = heads[0] if mask is None else heads[0].masked_fill(~mask, -1e9)
             heads = torch.cat([torch.log_softmax(logits, dim=1)[None], heads[1:]])
         return heads
 
-    def scales(self, batch: Tensor, features: Tensor | None = None) -> Tensor:
+    def scales(self, batch: Tensor, features: Tensor | None = None, output: OutputLayer | None = None) -> Tensor:
         """Return the log scale parameters, ``(1, S)`` or, if they are per batch, ``(B, S)``.
 
         Parameters
@@ -135,9 +172,16 @@ class Decoder(nn.Module):
             ``(B,)`` int64; -1 for an average batch.
         features
             ``(S,)`` int64; all by default.
+        output
+            The last layer at ``features``, where it was gathered before.
         """
-        scale = self.log_scale if features is None else self.log_scale[:, features]
+        scale = (self.output(features) if output is None else output).log_scale
         if self.n_scales == 1:
             return scale
         average = scale.mean(dim=0, keepdim=True)
         return torch.where((batch < 0)[:, None], average, scale[batch.clamp(min=0)])
+
+
+def add_to_first(heads: Tensor, x: Tensor) -> Tensor:
+    """Return ``heads``, ``(n_heads, B, S)``, with ``x`` added to the first one; ``x`` broadcasts to ``(B, S)``."""
+    return heads + x if heads.shape[0] == 1 else torch.cat([heads[:1] + x, heads[1:]])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ._dropout import Dropout
 from ._mlp import MLP
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Discriminator(nn.Module):
             layers += [
                 bound(nn.Linear(n_in if i == 0 else n_hidden, n_hidden)),
                 nn.LeakyReLU(0.2),
-                nn.Dropout(dropout_rate),
+                Dropout(dropout_rate),
             ]
         self.net = nn.Sequential(*layers, bound(nn.Linear(n_hidden, n_classes)))
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._dropout import Dropout
 from ._mlp import MLP, Activation, Norm
 from ._warm_encoder import WarmEncoder
 
@@ -129,7 +130,7 @@ class SkipEncoder(nn.Module):
         activation: Activation = "gelu",
     ) -> None:
         super().__init__()
-        self.input_dropout = nn.Dropout(input_dropout)
+        self.input_dropout = Dropout(input_dropout)
         self.body = MLP(n_in, widths, norm=norm, activation=activation, dropout_rate=dropout_rate)
         width = self.body.n_out
         self.bottleneck = nn.Linear(width, n_bottleneck) if n_bottleneck else nn.Identity()

@@ -55,7 +55,7 @@ def log_normalise(x: SparseRows | Tensor) -> SparseRows | Tensor:
     r"""Return :math:`\log(1 + 10^4 x / N)` of rows of counts with sums :math:`N`; sparse rows stay sparse."""
     if isinstance(x, SparseRows):
         total = x.row_sums().clamp(min=1e-8)
-        return x.map_values(torch.log1p(1e4 * x.values / total[x.row_index()]))
+        return x.map_values(torch.log1p(x.values * x.repeat(1e4 / total)))
     return torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8))
 
 

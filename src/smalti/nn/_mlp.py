@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._dropout import Dropout
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,7 +65,7 @@ class Block(nn.Module):
         self.linear = nn.Linear(n_in, n_out)
         self.norm = make_norm(norm, n_out)
         self.activation = make_activation(activation)
-        self.dropout = nn.Dropout(dropout_rate)
+        self.dropout = Dropout(dropout_rate)
         self.norm_first = norm_first
 
     def forward(self, x: Tensor) -> Tensor:

@@ -208,14 +208,14 @@ class FrozenProjection(nn.Module):
         return torch.log1p(x * self.feature_weight if self.kind == "tfidf" else x), total
 
     def _map_sparse(self, x: SparseRows, batch: Tensor) -> tuple[SparseRows, Tensor]:
-        values, row = x.values.to(self.weight.dtype), x.row_index()
+        values = x.values.to(self.weight.dtype)
         if self.masked:
-            values = torch.where(self.feature_mask[batch[row], x.indices], values, 0.0)
+            values = torch.where(self.feature_mask[x.repeat(batch), x.indices], values, 0.0)
         total = x.map_values(values).row_sums()
         if self.kind == "identity":
             return x.map_values(values), total
         log_total = x.map_values(torch.log1p(values)).row_sums() if self.kind == "clr" else None
-        values = values * self._row_factor(total, log_total, batch)[row]
+        values = values * x.repeat(self._row_factor(total, log_total, batch))
         if self.kind == "tfidf":
             values = values * self.feature_weight[x.indices]
         return x.map_values(torch.log1p(values)), total

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def rows_of(cells: Tensor) -> Tensor:
+    """Return cells, a ``(B,)`` bool mask or positions, as positions ``(n,)`` int64; a mask makes one wait for a GPU."""
+    return torch.nonzero(cells).ravel() if cells.dtype == torch.bool else cells
+
+
 class SparseRows(NamedTuple):
     """``B`` rows of a sparse matrix in CSR form.
 
@@ -39,8 +44,11 @@ class SparseRows(NamedTuple):
 
     def row_sums(self) -> Tensor:
         """Return the sum of every row, ``(B,)``."""
-        out = self.values.new_zeros(self.n_rows)
-        return out.index_add_(0, self.row_index(), self.values)
+        return torch.segment_reduce(self.values, "sum", offsets=self.indptr)
+
+    def repeat(self, x: Tensor) -> Tensor:
+        """Return the entry of ``x``, ``(B,)``, of the row of every stored value, ``(nnz,)``."""
+        return torch.repeat_interleave(x, self.indptr[1:] - self.indptr[:-1], output_size=self.indices.shape[0])
 
     def map_values(self, values: Tensor) -> SparseRows:
         """Return the same pattern with other ``values``."""
@@ -53,7 +61,7 @@ class SparseRows(NamedTuple):
         return out
 
     def drop_empty(self, keep: Tensor) -> SparseRows:
-        """Return only the rows where ``keep`` is true; the others must be empty.
+        """Return only the rows ``keep``, ``(n_rows,)`` bool or ascending positions; the others must be empty.
 
         Since nothing is stored for them, only ``indptr`` changes.
         """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ._mlp import MLP, Activation, Norm
+from ._dropout import Dropout
+from ._mlp import MLP, Activation, Block, Norm
 from ._sparse import SparseLinear, SparseRows
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class WarmEncoder(nn.Module):
         if sparse and n_hidden is not None:
             raise ValueError("Sparse rows are read by a linear map alone: pass `n_hidden=None`, or dense input.")
         self.unit, self.n_out = unit, n_out
-        self.input_dropout = nn.Dropout(input_dropout)
+        self.input_dropout = Dropout(input_dropout)
         self.linear = SparseLinear(n_in, n_out) if sparse else nn.Linear(n_in, n_out, bias=n_hidden is None)
         self.body: MLP | None = None
         self.head: nn.Linear | None = None
@@ -118,3 +119,41 @@ class WarmEncoder(nn.Module):
             if self.body is not None and self.head is not None:
                 z = z + self.head(self.body(x))
         return F.normalize(z, dim=1, eps=1e-8) if self.unit else z
+
+
+def run_together(encoders: Sequence[WarmEncoder], x: Tensor) -> Tensor:
+    """Return what encoders of one shape make of the same input, ``(B, J, n_out)``, in fewer operations than one by one.
+
+    Parameters
+    ----------
+    encoders
+        ``J`` encoders that differ in nothing but their weights, with one hidden layer and layer norm.
+    x
+        ``(B, n_in)``.
+    """
+    first = encoders[0]
+    if len(encoders) == 1 or first.body is None or first.head is None or not _is_plain(first.body):
+        return torch.stack([encoder(x) for encoder in encoders], dim=1)
+    blocks = [cast("Block", cast("MLP", encoder.body).blocks[0]) for encoder in encoders]
+    heads = [cast("nn.Linear", encoder.head) for encoder in encoders]
+    dropped = first.input_dropout(x.expand(len(encoders), -1, -1))
+    both = torch.stack([torch.cat([e.linear.weight, b.linear.weight]) for e, b in zip(encoders, blocks, strict=True)])
+    linear, hidden = torch.bmm(dropped, both.mT).split([first.n_out, both.shape[1] - first.n_out], dim=2)
+    norms = [cast("nn.LayerNorm", block.norm) for block in blocks]
+    hidden = F.layer_norm(hidden + _rows([b.linear.bias for b in blocks]), hidden.shape[2:], eps=norms[0].eps)
+    hidden = hidden * _rows([norm.weight for norm in norms]) + _rows([norm.bias for norm in norms])
+    hidden = blocks[0].dropout(blocks[0].activation(hidden))
+    weight = torch.stack([head.weight for head in heads])
+    z = linear + torch.baddbmm(_rows([head.bias for head in heads]), hidden, weight.mT)
+    z = z.transpose(0, 1)
+    return F.normalize(z, dim=2, eps=1e-8) if first.unit else z
+
+
+def _is_plain(body: MLP) -> bool:
+    block = cast("Block", body.blocks[0])
+    return len(body.blocks) == 1 and block.norm_first and isinstance(block.norm, nn.LayerNorm)
+
+
+def _rows(vectors: Sequence[Tensor]) -> Tensor:
+    """Return vectors as ``(J, 1, n)``."""
+    return torch.stack(list(vectors))[:, None]

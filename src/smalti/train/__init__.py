@@ -7,6 +7,7 @@ from ._callbacks import EveryEpochs, RestoreBest, SeedEpochs, WriteCheckpoint
 from ._options import PlanOptions
 from ._paired import MosaicBatchSampler
 from ._plans import AdversarialPlan, MosaicPlan
+from ._row_adamw import RowAdamW
 from ._sampler import EpochSampler, MakeSampler
 from ._splitter import MosaicSplitter
 
@@ -21,6 +22,7 @@ __all__ = [
     "MosaicSplitter",
     "PlanOptions",
     "RestoreBest",
+    "RowAdamW",
     "SeedEpochs",
     "WriteCheckpoint",
 ]

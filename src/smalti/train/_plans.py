@@ -11,6 +11,7 @@ from scvi.train import TrainingPlan
 from smalti._errors import NonFiniteLossError
 
 from ._options import PlanOptions
+from ._row_adamw import RowAdamW, clip_gradients
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -57,9 +58,9 @@ class MosaicPlan(TrainingPlan):
         return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
 
     @property
-    def kl_weight(self) -> torch.Tensor:
+    def kl_weight(self) -> float:
         """Weight of the divergence at this step, in ``[0, 1]``."""
-        return torch.tensor(self.ramp(self.options.kl_warmup), device=self.device)
+        return self.ramp(self.options.kl_warmup)
 
     def ramp(self, share: float) -> float:
         """Return how far this step is on a linear rise over a ``share`` of all steps, in ``[0, 1]``."""
@@ -79,6 +80,13 @@ class MosaicPlan(TrainingPlan):
         if self.options.warmup_share is not None and self._trainer is not None:
             _ = self.trainer.estimated_stepping_batches
 
+    def _choose_row_gradients(self) -> None:
+        """Let output layers have gradients of the rows of a step only, unless processes add theirs up as a whole."""
+        decoding = getattr(self.module, "decoding", None)
+        if decoding is not None:
+            several = torch.distributed.is_available() and torch.distributed.is_initialized()
+            decoding.row_gradients = self.options.optimizer == "AdamW" and not several
+
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser for some parameters; those of gates get a learning rate of their own."""
         of_gates = {id(p) for gate in self.gates for p in gate.parameters()}
@@ -96,9 +104,7 @@ class MosaicPlan(TrainingPlan):
         if self.options.optimizer == "RMSprop":
             return torch.optim.RMSprop([{"weight_decay": 0.0, **group} for group in groups], lr=self.lr)
         fused = self.device.type in ("cpu", "cuda") and all(p.is_floating_point() for p in parameters)
-        return torch.optim.AdamW(
-            groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused
-        )
+        return RowAdamW(groups, lr=self.lr, betas=self.options.betas, weight_decay=self.weight_decay, fused=fused)
 
     def generator_parameters(self) -> list[torch.nn.Parameter]:
         """Return the parameters of the first optimiser."""
@@ -107,6 +113,7 @@ class MosaicPlan(TrainingPlan):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule, stepped after every batch."""
         self._count_batches()
+        self._choose_row_gradients()
         optimizer = self.make_optimizer(self.generator_parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -119,7 +126,7 @@ class MosaicPlan(TrainingPlan):
         if limit is not None:
             for gates in (False, True):  # the price of gates must not slow the rest
                 groups = [group for group in optimizer.param_groups if group.get("gates", False) is gates]
-                torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], limit)
+                clip_gradients([p for group in groups for p in group["params"]], limit)
 
     @property
     def gates(self) -> list[FeatureGate]:
@@ -157,12 +164,17 @@ class MosaicPlan(TrainingPlan):
         """Return the loss of one batch."""
         _, _, output = self.forward(batch, loss_kwargs={"kl_weight": self.kl_weight})
         self.means["train"].add(output)
-        self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
+        self._show(output)
         return output.loss
+
+    def _show(self, output: LossOutput) -> None:
+        """Hand the loss to the progress bar, if there is one."""
+        if self._trainer is not None and self.trainer.progress_bar_callback is not None:
+            self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Evaluate one batch with the full weight of the divergence, so that epochs can be compared."""
-        _, _, output = self.forward(batch, loss_kwargs={"kl_weight": torch.ones((), device=self.device)})
+        _, _, output = self.forward(batch, loss_kwargs={"kl_weight": 1.0})
         self.means["validation"].add(output)
 
     def on_train_epoch_end(self) -> None:
@@ -191,8 +203,8 @@ class EpochMeans:
     """Means of all logged terms over an epoch, weighted by cells; one addition per term and batch."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
-        self.weights: dict[str, float] = {}
+        self.sums: dict[tuple[str, ...], torch.Tensor] = {}
+        self.weights: dict[tuple[str, ...], float] = {}
 
     def add(self, output: LossOutput, **extra: torch.Tensor) -> None:
         """Add one batch."""
@@ -206,14 +218,22 @@ class EpochMeans:
             **output.extra_metrics,
             **extra,
         }
-        for name, value in terms.items():
-            value = value.detach() * n
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.weights[name] = self.weights.get(name, 0.0) + n
+        values = torch.stack([torch.as_tensor(value).detach() for value in terms.values()]) * n
+        names = tuple(terms)
+        if names not in self.sums:  # a batch may lack a term, such as that of a modality it has no cell of
+            self.sums[names], self.weights[names] = values, 0.0
+        else:
+            self.sums[names] = self.sums[names] + values
+        self.weights[names] += n
 
     def pop(self) -> dict[str, torch.Tensor]:
         """Return the means and start over."""
-        out = {name: value / self.weights[name] for name, value in self.sums.items()}
+        out: dict[str, torch.Tensor] = {}
+        for name in dict.fromkeys(name for names in self.sums for name in names):
+            found = [
+                (sums[names.index(name)], self.weights[names]) for names, sums in self.sums.items() if name in names
+            ]
+            out[name] = torch.stack([value for value, _ in found]).sum() / sum(weight for _, weight in found)
         self.sums, self.weights = {}, {}
         return out
 
@@ -255,6 +275,7 @@ class AdversarialPlan(MosaicPlan):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return two optimisers with the same schedule."""
         self._count_batches()
+        self._choose_row_gradients()
         optimizers = [
             self.make_optimizer(self.generator_parameters()),
             self.make_optimizer(list(self.module.discriminator.parameters())),
@@ -280,7 +301,7 @@ class AdversarialPlan(MosaicPlan):
         for schedule in self.lr_schedulers():
             schedule.step()
         self.means["train"].add(output, discriminator_loss=game)
-        self.log("train_loss", output.loss, prog_bar=True, logger=False, batch_size=output.n_obs_minibatch)
+        self._show(output)
         return output.loss
 
     def _step(self, optimizer: Any, loss: torch.Tensor) -> None:

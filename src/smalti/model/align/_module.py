@@ -6,7 +6,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.module.base import auto_move_data
 
 from smalti.losses import gradient_penalty, gumbel_sinkhorn, plan_entropy
 from smalti.model.parts import MosaicModule, spread_rows
@@ -80,7 +79,6 @@ class UnpairedModule(MosaicModule):
         if align == "adversarial":
             self.discriminator = Discriminator(options.n_latent, len(self.names), n_hidden=64, dropout_rate=0.0)
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Encode every modality that the minibatch has.
 
@@ -94,7 +92,6 @@ class UnpairedModule(MosaicModule):
         }
         return {"latents": latents, "present": present}
 
-    @auto_move_data
     def latents(self, minibatch: MosaicBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return latents of unit length by modality, ``(B, n_latent)``, zeros where absent, and presence."""
         out, present = {}, self.inputs.present(minibatch)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from smalti.model.parts import fit_mixture
-from smalti.nn import ByModality, WarmEncoder
+from smalti.nn import ByModality, WarmEncoder, run_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ class AlignedBlock(nn.Module):
 
     def networks_of(self, name: str, x: Tensor) -> Tensor:
         """Return the unit vectors of all networks, ``(n, J, n_align)``."""
-        return torch.stack([network[name](x) for network in self.sets()], dim=1)
+        return run_together([network[name] for network in self.sets()], x)
 
     def forward(self, name: str, x: Tensor) -> Tensor:
         """Return the unit vectors of all networks and of linear CCA, ``(n, J + 1, n_align)``."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from scvi.module.base import LossOutput
 
+from smalti.data import UNLABELED
 from smalti.losses import (
     agreement,
     info_nce,
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from smalti.data import Cells
     from smalti.model.parts import GatePrice
     from smalti.nn import Gaussian
 
     from ._options import CLUEOptions, CLUEWeights
 
-    Reconstruct = Callable[[str, Tensor, Tensor], Tensor]
-    """Modality, full latents ``(B, K d)`` and cells ``(B,)`` bool to the loss per cell, mean over features."""
+    Reconstruct = Callable[[str, list[tuple[Tensor, Tensor]]], list[Tensor]]
+    """Modality and any number of full latents ``(B, K d)``, each with positions ``(n,)`` of cells, to the losses of
+    these cells, ``(n,)`` each, mean over features."""
 
 
 class Profiles(NamedTuple):
@@ -50,6 +54,8 @@ class CLUEOutputs:
 
     present: dict[str, Tensor]
     """``(B,)`` bool by modality."""
+    cells: Cells
+    """The same as positions."""
     latents: dict[str, Gaussian]
     """Posterior of all blocks side by side, ``(B, K d)``, by source."""
     aligned: dict[str, Tensor]
@@ -64,7 +70,7 @@ class CLUEOutputs:
     """Pairs of modalities with training cells in common."""
     log_inverse_temperature: Tensor
     labelled: dict[str, tuple[Tensor, Tensor]] | None
-    """Logits and labels of labelled profiles by modality; ``None`` without a label head."""
+    """Logits and labels, -1 where not known, of profiles by modality; ``None`` without a label head."""
     judged: Profiles | None
     """``None`` without a modality game."""
     gates: GatePrice | None
@@ -92,43 +98,47 @@ def clue_loss(
     outputs
         What the network says.
     reconstruct
-        Loss per cell of decoding a modality from any latent.
+        Losses of decoding a modality from any latents, all of them in one call.
     kl_weight
         Share of the divergence that counts at this step, in [0, 1].
     label_smoothing
         Of the contrastive term.
     """
-    present = outputs.present
-    n_present = torch.stack(list(present.values())).sum(dim=0)
-    paired = n_present >= 2
+    present, cells = outputs.present, outputs.cells
+    n_cells = len(outputs.fused)
     share = modality_weights(weights.modality, list(outputs.n_features))
     parts: dict[str, Tensor] = {}
     rec_per_cell: dict[str, Tensor] = {}
     zero = outputs.log_inverse_temperature.new_zeros(())
-    kl_per_cell = torch.zeros_like(n_present, dtype=zero.dtype)
+    kl_per_cell = zero.new_zeros(n_cells)
     data, kl, joint, cross = zero, zero, zero, zero
     for name, here in present.items():
         n_features = outputs.n_features[name]
-        own = reconstruct(name, outputs.samples[name], here) if weights.data > 0 else torch.zeros_like(kl_per_cell)
-        divergence = kl_standard_normal(*outputs.latents[name]) * here
-        data = data + share[name] * masked_average(own, here)
-        kl = kl + share[name] * masked_average(divergence, here) / n_features
-        rec_per_cell[name] = own.detach() * n_features
-        kl_per_cell = kl_per_cell + divergence.detach()
+        asked = {("data", name): (outputs.samples[name], cells.having[name])} if weights.data > 0 else {}
         if weights.joint > 0:
-            joint = joint + masked_average(reconstruct(name, outputs.fused, here & paired), here & paired)
+            asked["joint", name] = (outputs.fused, cells.several[name])
         if weights.cross > 0:
-            for source, other in present.items():
-                if source != name:
-                    both = here & other
-                    cross = cross + masked_average(reconstruct(name, outputs.samples[source], both), both)
-        parts[f"nll_{name}"] = masked_average(own, here)
+            asked |= {("cross", m): (outputs.samples[m], cells.both(m, name)) for m in present if m != name}
+        found = dict(zip(asked, reconstruct(name, list(asked.values())), strict=True))
+        divergence = kl_standard_normal(*outputs.latents[name]) * here
+        kl = kl + share[name] * masked_average(divergence, here) / n_features
+        kl_per_cell = kl_per_cell + divergence.detach()
+        parts[f"nll_{name}"], rec_per_cell[name] = zero, zero.new_zeros(n_cells)
+        for (term, _), loss in found.items():
+            mean = loss.sum() / max(len(loss), 1)
+            if term == "joint":
+                joint = joint + mean
+            elif term == "cross":
+                cross = cross + mean
+            else:
+                data, parts[f"nll_{name}"] = data + share[name] * mean, mean
+                rec_per_cell[name] = rec_per_cell[name].index_copy(0, cells.having[name], loss.detach() * n_features)
     parts["data"], parts["kl"], parts["joint"], parts["cross"] = data, kl, joint, cross
     if weights.agreement > 0:
         parts["agreement"] = sum(
             (
-                agreement(outputs.samples[name], outputs.fused, here & paired, cosine=options.normalize_latent)
-                for name, here in present.items()
+                agreement(outputs.samples[name], outputs.fused, cells.several[name], cosine=options.normalize_latent)
+                for name in present
             ),
             zero,
         )
@@ -152,6 +162,7 @@ def clue_loss(
         loss=total,
         reconstruction_loss=rec_per_cell,
         kl_local=kl_per_cell,
+        n_obs_minibatch=n_cells,
         extra_metrics={**{key: value.detach() for key, value in parts.items()}, "monitor": monitor},
     )
 
@@ -170,17 +181,15 @@ def discriminator_loss(judged: Profiles) -> Tensor:
 
 def _contrastive(outputs: CLUEOutputs, options: CLUEOptions, smoothing: float) -> Tensor:
     """Mean over pairs of modalities that are both in the minibatch, and over alignment encoders."""
-    aligned, present, log_scale = outputs.aligned, outputs.present, outputs.log_inverse_temperature
-    names, losses = list(aligned), []
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
+    aligned, cells, log_scale = outputs.aligned, outputs.cells, outputs.log_inverse_temperature
+    losses, n = [], options.n_aligners
+    with torch.autocast(log_scale.device.type, enabled=False):  # half precision cannot tell neighbours apart
+        for a, b in combinations(aligned, 2):
             if (a, b) in outputs.matched or (b, a) in outputs.matched:
-                both = present[a] & present[b]
-                in_a, in_b = (both, both) if options.negatives == "paired" else (present[a], present[b])
-                losses += [
-                    info_nce(aligned[a][:, j], aligned[b][:, j], in_a, in_b, log_scale, smoothing)
-                    for j in range(options.n_aligners)
-                ]
+                both = cells.both(a, b)
+                in_a, in_b = (both, both) if options.negatives == "paired" else (cells.having[a], cells.having[b])
+                x, y = aligned[a][:, :n].float(), aligned[b][:, :n].float()
+                losses.append(info_nce(x, y, in_a, in_b, log_scale, smoothing, pair=both))
     return torch.stack(losses).mean() if losses else 0.0 * log_scale
 
 
@@ -188,5 +197,6 @@ def _label(labelled: dict[str, tuple[Tensor, Tensor]], zero: Tensor) -> Tensor:
     """Cross-entropy of the label head on every labelled profile."""
     total = zero
     for logits, labels in labelled.values():
-        total = total + F.cross_entropy(logits, labels, reduction="sum") / max(len(labels), 1)
+        loss = F.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=UNLABELED)
+        total = total + loss / (labels != UNLABELED).sum().clamp(min=1)
     return total

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from scvi.module.base import auto_move_data
 from torch import nn
 
-from smalti.data import UNLABELED
 from smalti.losses import FAMILIES
 from smalti.model.parts import Decoding, MosaicModule, spread_rows
 from smalti.nn import (
@@ -101,7 +99,6 @@ class CLUEModule(MosaicModule):
         self.label_head = nn.Linear(width, sizes.n_labels) if sizes.n_labels and weights.label > 0 else None
         self.balance: Tensor | None = None
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Encode every modality that the minibatch has.
 
@@ -110,20 +107,19 @@ class CLUEModule(MosaicModule):
         ``latents``: name to :class:`~smalti.nn.Gaussian`, all ``K`` blocks side by side, ``(B, K d)``;
         ``aligned``: if the contrastive term is on, name to unit vectors of each alignment encoder,
         ``(B, n_aligners, n_align)``, and in evaluation with linear CCA's as the last; ``present``: name to ``(B,)``
-        bool. Rows of absent cells are zero (scale 1).
+        bool; ``cells``: the same as positions. Rows of absent cells are zero (scale 1).
         """
-        present = self.inputs.present(minibatch)
-        latents, aligned = {}, {}
-        for name, here in present.items():
+        present, cells = self.inputs.present(minibatch), minibatch["cells"]
+        latents, aligned, n = {}, {}, len(minibatch["present"])
+        for name, here in cells.having.items():
             x = self.inputs.encode(minibatch, name, here)
             latent = self.encoders[name](x)
-            latents[name] = Gaussian(spread_rows(latent.mean, here), spread_rows(latent.scale, here, 1.0))
+            latents[name] = Gaussian(spread_rows(latent.mean, here, n=n), spread_rows(latent.scale, here, 1.0, n=n))
             if self.aligners is not None:
                 read = self.aligners.networks_of if self.training else self.aligners
-                aligned[name] = spread_rows(read(name, x), here)
-        return {"latents": latents, "aligned": aligned, "present": present}
+                aligned[name] = spread_rows(read(name, x), here, n=n)
+        return {"latents": latents, "aligned": aligned, "present": present, "cells": cells}
 
-    @auto_move_data
     def generative(self, inferred: dict[str, Any]) -> dict[str, Any]:
         """Sample latents and fuse them: ``samples`` by modality and ``fused``, ``(B, K d)`` each."""
         latents, present = inferred["latents"], inferred["present"]
@@ -143,8 +139,10 @@ class CLUEModule(MosaicModule):
         start = self.inputs.position(name) * self.options.n_latent
         return z[:, start : start + self.options.n_latent]
 
-    def reconstruct(self, step: Step, name: str, z: Tensor, rows: Tensor) -> Tensor:
-        """Return the loss per cell of decoding one modality from full latents, ``(B,)``, zero outside ``rows``.
+    def reconstruct(self, step: Step, name: str, asked: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        """Return the losses of decoding one modality from full latents, ``(n,)`` each.
+
+        All are decoded in one call, but for batch norm, which would mix them.
 
         Parameters
         ----------
@@ -152,12 +150,17 @@ class CLUEModule(MosaicModule):
             The minibatch.
         name
             Modality.
-        z
-            ``(B, K d)``.
-        rows
-            ``(B,)`` bool, cells to decode.
+        asked
+            Latents ``(B, K d)``, each with the cells to decode, ``(n,)`` positions.
         """
-        return spread_rows(self.decoding.nll(step, name, self.block(z[rows], name), rows), rows)
+        latents = [self.block(z, name)[rows] for z, rows in asked]
+        if self.options.norm == "batch":
+            return [self.decoding.nll(step, name, z, rows) for z, (_, rows) in zip(latents, asked, strict=True)]
+        if not asked:
+            return []
+        rows = [each for _, each in asked]
+        losses = self.decoding.nll(step, name, torch.cat(latents), torch.cat(rows))
+        return list(losses.split([len(each) for each in rows]))
 
     def loss(
         self,
@@ -198,7 +201,7 @@ class CLUEModule(MosaicModule):
         if self.discriminator is None:
             raise RuntimeError("The model has no discriminator: its adversarial weight is 0.")
         z, codes, cells = [], [], []
-        for code, (name, here) in enumerate(outputs["present"].items()):
+        for code, (name, here) in enumerate(outputs["cells"].having.items()):
             mean = outputs["latents"][name].mean[here]
             z.append(self.noisy(mean))
             codes.append(torch.full((mean.shape[0],), code, device=mean.device))
@@ -208,13 +211,12 @@ class CLUEModule(MosaicModule):
         return Profiles(self.discriminator(latents.detach() if detach else latents), modality, weight)
 
     def label_logits(self, minibatch: MosaicBatch, outputs: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]] | None:
-        """Return logits and labels of the labelled profiles of every modality; ``None`` without a label head."""
+        """Return logits and labels of the profiles of every modality; ``None`` without a label head."""
         if self.label_head is None:
             return None
         labels, found = minibatch["labels"].ravel(), {}
-        for name, here in outputs["present"].items():
-            rows = here & (labels != UNLABELED)
-            found[name] = (self.label_head(self.noisy(outputs["latents"][name].mean[rows])), labels[rows])
+        for name, here in outputs["cells"].having.items():
+            found[name] = (self.label_head(self.noisy(outputs["latents"][name].mean[here])), labels[here])
         return found
 
     def noisy(self, mean: Tensor) -> Tensor:

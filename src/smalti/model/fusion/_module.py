@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from scvi.module.base import auto_move_data
 from torch import nn
 
 from smalti.losses import CCAState
@@ -108,7 +107,6 @@ class FusionModule(MosaicModule):
         logits = self.modality_logits if self.stage >= 3 else self.modality_logits.detach()
         return dict(zip(self.names, torch.softmax(logits, dim=0), strict=True))
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Encode every modality of the minibatch: ``present`` and ``embeddings``, ``(B, m)``, zero where absent."""
         present = self.inputs.present(minibatch)

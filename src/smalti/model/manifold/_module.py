@@ -6,7 +6,6 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from scvi.module.base import auto_move_data
 from torch import nn
 
 from smalti.model.parts import MosaicModule, spread_rows
@@ -118,7 +117,6 @@ class ManifoldModule(MosaicModule):
         """Return training profiles of a modality, ``(N, width)``."""
         return cast("Tensor", getattr(self.references, f"reference_{self.inputs.position(name)}"))
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Return ``present`` and the common ``coordinates`` by modality, ``(B, d)``, zero where absent."""
         present = self.inputs.present(minibatch)

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from scvi.module.base import LossOutput, auto_move_data
 from torch import nn
 
 from smalti.data import COUNT_LIKELIHOODS
 from smalti.losses import FAMILIES, gather_rows
 from smalti.model.parts import Decoding, MosaicModule
-from smalti.nn import ByModality, ChannelTransformer, Decoder, LogNormalised, SparseRows, WarmEncoder, make_tokens
+from smalti.nn import (
+    ByModality,
+    ChannelTransformer,
+    Decoder,
+    Dropout,
+    LogNormalised,
+    SparseRows,
+    WarmEncoder,
+    make_tokens,
+)
 
 from ._loss import MCAOutputs, mca_loss
 from ._options import make_channels
@@ -22,6 +30,7 @@ from ._options import make_channels
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from scvi.module.base import LossOutput
     from torch import Tensor
 
     from smalti.data import MosaicBatch
@@ -68,7 +77,7 @@ class MCAModule(MosaicModule):
             self.skips = ByModality(
                 {name: WarmEncoder(widths[name], options.n_latent, n_hidden=None, sparse=True) for name in self.names}
             )
-        self.input_dropout = nn.Dropout(options.input_dropout)
+        self.input_dropout = Dropout(options.input_dropout)
         self.transformer = ChannelTransformer(
             len(self.names),
             self.channels,
@@ -147,7 +156,6 @@ class MCAModule(MosaicModule):
         measured = self.inputs.feature_mask(name, self.inputs.batch(minibatch)[here], None)
         return None if measured is None else self.tokens[name].token_mask(measured)
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Embed every modality and every channel.
 

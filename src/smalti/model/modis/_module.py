@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from scvi.module.base import auto_move_data
 from torch import nn
 
 from smalti.data import UNLABELED
@@ -120,7 +119,6 @@ class MODISModule(MosaicModule):
         """Whether reconstruction leaves the shared latent alone."""
         return self.options.detach_shared and self.options.n_private > 0 and self.sizes.n_labels > 0
 
-    @auto_move_data
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Encode every modality that the minibatch has.
 
@@ -140,7 +138,6 @@ class MODISModule(MosaicModule):
             latents[name] = self.encoders[name](x)
         return {"latents": latents, "present": present, "borrowed": borrowed}
 
-    @auto_move_data
     def generative(self, inferred: dict[str, Any]) -> dict[str, Any]:
         """Sample latents, ``(n, n_latent + n_private)`` by modality."""
         return {"samples": {name: latent.sample() for name, latent in inferred["latents"].items()}}

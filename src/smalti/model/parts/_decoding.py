@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows
-from smalti.nn import ByModality, Decoder, ScaledInput, SparseRows
+from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows, target_constant
+from smalti.nn import ByModality, Decoder, OutputLayer, ScaledInput, SparseRows, add_to_first, rows_of
 
 from ._inputs import spread_rows
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Space = Literal["values", "components"]
 """What is decoded: the values of a modality under its likelihood, or its encoder input under a normal one."""
 
+DENSE_SHARE = 0.4
+"""Share of values that are not zero from which the likelihood of all costs less than that of zeros and the rest."""
+
 
 class Observed(NamedTuple):
     """What one modality of a minibatch is compared with, all ``B`` cells."""
@@ -42,6 +45,10 @@ class Observed(NamedTuple):
     """``(B, S)`` bool, features that the batch of each cell measured; ``None`` for all."""
     batch: Tensor
     """``(B,)`` batch codes."""
+    output: OutputLayer
+    """Last layer of the decoder at these features."""
+    constant: Tensor | None = None
+    """What no decoding changes of the loss of the target."""
 
 
 @dataclass
@@ -68,6 +75,12 @@ class Decoding(nn.Module):
         Whether modalities with a Gaussian likelihood are decoded in units of their features' standard deviations.
     space
         See :data:`Space`. Components are neither sampled nor masked and have no library size.
+
+    Attributes
+    ----------
+    row_gradients
+        Whether the gradient of an output layer has the rows of this step's features only, as a sparse tensor; the
+        training plan sets it if its optimiser understands such gradients.
     """
 
     def __init__(
@@ -81,6 +94,7 @@ class Decoding(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes, self.space, self.n_features_per_step = sizes, space, n_features_per_step
+        self.row_gradients = False
         gaussian = FAMILIES["gaussian"]
         self.families = {
             name: gaussian if space == "components" else FAMILIES[size.likelihood]
@@ -147,7 +161,8 @@ class Decoding(nn.Module):
         z
             ``(n, d)`` latents of the cells chosen by ``rows``.
         rows
-            ``(B,)`` bool; cells that have the modality.
+            ``(n,)`` int64 positions of cells that have the modality; a cell may be there more than once, with several
+            latents, and one call is cheaper than several. Or ``(B,)`` bool.
         log_scale
             ``(1, G)`` log scales instead of the decoder's own.
 
@@ -155,16 +170,18 @@ class Decoding(nn.Module):
         -------
         ``(n,)``, nats, mean over the measured features of the step.
         """
+        rows = rows_of(rows)
         seen, decoder = self.observed(step, name), self.decoders[name]
         batch = seen.batch[rows]
         mask = None if seen.mask is None else seen.mask[rows]
         log_library = None if seen.log_library is None else seen.log_library[rows]
-        heads = self._heads(z, name, batch, log_library, seen.features, mask)
+        heads = self._heads(z, name, batch, log_library, seen.features, mask, seen.output)
+        target, constant = take_rows(seen.target, rows, seen.constant if log_scale is None else None)
         if log_scale is None:
-            log_scale = decoder.scales(batch, seen.features)
+            log_scale = decoder.scales(batch, output=seen.output)
         elif seen.features is not None:
             log_scale = log_scale[:, seen.features]
-        return reconstruction_nll(self.families[name], take_rows(seen.target, rows), heads, log_scale, mask)
+        return reconstruction_nll(self.families[name], target, heads, log_scale, mask, constant)
 
     # ----------------------------------------------------------------- the user's side
 
@@ -210,10 +227,11 @@ class Decoding(nn.Module):
         log_library: Tensor | None,
         features: Tensor | None,
         mask: Tensor | None,
+        output: OutputLayer | None = None,
     ) -> Tensor:
-        heads = self.decoders[name](z, self.covariates(batch), features, mask)
+        heads = self.decoders[name](z, self.covariates(batch), features, mask, output)
         if log_library is not None and self.families[name].uses_library:
-            heads = torch.cat([heads[:1] + log_library[None, :, None], heads[1:]])
+            heads = add_to_first(heads, log_library[:, None])
         return heads
 
     def _values(self, step: Step, name: str) -> Observed:
@@ -224,18 +242,28 @@ class Decoding(nn.Module):
         if name in self.standards:
             x = values.to_dense(n_features) if isinstance(values, SparseRows) else values
             x = self.standards[name](x, torch.zeros_like(batch))
-            target: Target = x if features is None else x[:, features]
+            target: Target = x if features is None else x.index_select(1, features)
         else:
-            target = make_target(values, features, n_features)
+            target = make_target(values, features, n_features, dense=self._dense_is_better(minibatch, name))
         log_library = inputs.log_library(minibatch, name) if self.families[name].uses_library else None
-        return Observed(features, target, log_library, inputs.feature_mask(name, batch, features), batch)
+        output = self.decoders[name].output(features, row_gradients=self.row_gradients)
+        mask = inputs.feature_mask(name, batch, features)
+        constant = target_constant(self.families[name], target, self.decoders[name].scales(batch, output=output))
+        return Observed(features, target, log_library, mask, batch, output, constant)
+
+    def _dense_is_better(self, minibatch: MosaicBatch, name: str) -> bool:
+        """Return whether sparse rows are cheaper as a matrix: on a GPU, or with few zeros."""
+        rows, n_features = minibatch["values"][name], self.sizes.modalities[name].n_features
+        if not isinstance(rows, SparseRows) or rows.values.device.type != "cpu":
+            return True
+        return len(rows.values) > DENSE_SHARE * n_features * len(minibatch["cells"].having[name])
 
     def _components(self, step: Step, name: str) -> Observed:
         inputs, minibatch = step.inputs, step.minibatch
         here = inputs.present(minibatch)[name]
         with torch.no_grad():
             target = spread_rows(inputs.encode(minibatch, name, here), here)
-        return Observed(None, target, None, None, inputs.batch(minibatch))
+        return Observed(None, target, None, None, inputs.batch(minibatch), self.decoders[name].output())
 
     def _sample_features(self, n_features: int, device: torch.device) -> Tensor | None:
         """Draw the features that this step decodes: at random in training, evenly spaced in validation."""
@@ -244,4 +272,4 @@ class Decoding(nn.Module):
             return None
         if not self.training:
             return torch.linspace(0, n_features - 1, wanted, device=device).long()
-        return torch.randperm(n_features, device=device)[:wanted]
+        return torch.randperm(n_features, device=device)[:wanted].sort().values

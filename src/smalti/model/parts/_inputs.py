@@ -95,7 +95,10 @@ class MosaicInputs(nn.Module):
         return torch.where(codes < self.sizes.n_batch, codes, -1)
 
     def encode(self, minibatch: MosaicBatch, name: str, here: Tensor) -> Tensor:
-        """Return the encoder input of the present cells, ``(n, width)``."""
+        """Return the encoder input of the cells that have a modality, ``(n, width)``.
+
+        ``here`` are their positions, ``(n,)`` int64 ascending, or ``(B,)`` bool.
+        """
         size = self.sizes.modalities[name]
         rows = _of(minibatch["components" if size.input_kind == "dense" else "values"][name], here)
         batch = self.batch(minibatch)[here]
@@ -164,8 +167,22 @@ def modality_weights(given: Mapping[str, float], modalities: Sequence[str]) -> d
     return {name: value / mean for name, value in raw.items()}
 
 
-def spread_rows(x: Tensor, here: Tensor, fill: float = 0.0) -> Tensor:
-    """Put the rows of present cells, ``(n, ...)``, back among all ``B`` cells of the minibatch, ``(B, ...)``."""
+def spread_rows(x: Tensor, here: Tensor, fill: float = 0.0, *, n: int | None = None) -> Tensor:
+    """Put the rows of some cells, ``(n, ...)``, back among all ``B`` cells of the minibatch, ``(B, ...)``.
+
+    Parameters
+    ----------
+    x
+        Rows.
+    here
+        ``(B,)`` bool; or positions, ``(n,)`` int64, which need ``n``.
+    fill
+        For other cells.
+    n
+        Number ``B`` of all cells.
+    """
+    if here.dtype != torch.bool:
+        return x.new_full((n or 0, *x.shape[1:]), fill).index_copy(0, here, x)
     out = x.new_full((here.shape[0], *x.shape[1:]), fill)
     out[here] = x
     return out
