@@ -39,6 +39,8 @@ class FloorReport(NamedTuple):
     """Of the network in the probabilities, in [0, 1]."""
     linear: float
     """Balanced accuracy of the linear classifier on labelled samples left out of it, in [0, 1]."""
+    linear_back: float | None
+    """``learnt_back`` of the linear classifier's own predictions."""
     learnt_back: float | None
     """Balanced accuracy, on the labelled samples, of a linear classifier that was trained on nothing but the network's
     predictions for the others; ``None`` if there are too few."""
@@ -47,12 +49,10 @@ class FloorReport(NamedTuple):
     @property
     def contradicts(self) -> bool:
         """Whether what the network says of unlabelled samples does not lead back to the labels."""
-        return self.learnt_back is not None and self.learnt_back < self.linear - self.standard_error
-
-    @property
-    def standard_error(self) -> float:
-        """Of the linear accuracy."""
-        return float(np.sqrt(max(self.linear * (1 - self.linear), 0.01) / max(self.n_labelled, 1)))
+        if self.learnt_back is None or self.linear_back is None:
+            return False
+        wanted = max(self.linear, self.linear_back)
+        return self.learnt_back < wanted - np.sqrt(max(wanted * (1 - wanted), 0.05) / max(self.n_labelled, 1))
 
 
 class LabelFloor(nn.Module):
@@ -63,8 +63,9 @@ class LabelFloor(nn.Module):
     where the linear classifier distributes what the network leaves to the classes that are labelled in the modality.
     The share :math:`w` is chosen on held-out labels where there are thirty of a modality. Where there are fewer, the
     network's predictions of unlabelled samples are learnt back: a linear classifier trained on them alone is scored on
-    the true labels, which it never saw (reverse validation, Zhong et al. 2010). If that is worse than the linear
-    classifier does on labels left out of it, the network has turned classes over, and :math:`w = 0`. Without held-out
+    the true labels, which it never saw (reverse validation, Zhong et al. 2010). If that is worse by a standard error
+    than the same done with predictions of the linear classifier, what the network says of unlabelled samples does not
+    follow from the labels, and :math:`w = 0`. Without held-out
     labels the network is made no surer on average than it is believed to be right: the mean of both accuracies.
 
     It has no parameters: training does not change it.
@@ -114,7 +115,9 @@ class LabelFloor(nn.Module):
         if report is None:
             accuracy = balanced_accuracy_score(labels[known], left_out(x, labels, known))
             learnt_back = _learnt_back(x, labels, network.argmax(axis=1), known)
-            report = FloorReport(USUAL, float(accuracy), learnt_back, int(known.sum()))
+            own = linear_probabilities(fit_linear(x, labels, known), x, network.shape[1]).argmax(axis=1)
+            linear_back = _learnt_back(x, labels, own, known)
+            report = FloorReport(USUAL, float(accuracy), linear_back, learnt_back, int(known.sum()))
             report = report._replace(share=0.0 if report.contradicts else USUAL)
             believed = accuracy if learnt_back is None else (accuracy + max(learnt_back, accuracy)) / 2
             self.temperatures[name] = _temperature(network[~known] if (~known).any() else network, float(believed))
@@ -162,7 +165,7 @@ class LabelFloor(nn.Module):
         gain = losses[USUAL] - losses[best]
         share = best if gain.mean() > gain.std() / np.sqrt(len(gain)) else USUAL
         alone = self._mixed(name, x[held], network[held], 0.0).argmax(axis=1)
-        return FloorReport(share, float(balanced_accuracy_score(own, alone)), None, int(held.sum()))
+        return FloorReport(share, float(balanced_accuracy_score(own, alone)), None, None, int(held.sum()))
 
     # ------------------------------------------------------------------ as weights
 
