@@ -25,7 +25,16 @@ from ._moments import fit_scaled
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
-from ._values import check_varies, counts_layer, looks_like_counts, matrix_of, mostly_ones, nonzero_share
+from ._values import (
+    check_features,
+    check_varies,
+    counts_layer,
+    looks_like_counts,
+    matrix_of,
+    measured_matrix,
+    mostly_ones,
+    nonzero_share,
+)
 
 __all__ = [
     "COUNT_LIKELIHOODS",
@@ -46,6 +55,7 @@ __all__ = [
     "MosaicManager",
     "Patterns",
     "as_text",
+    "check_features",
     "check_mudata",
     "check_values",
     "check_varies",
@@ -61,6 +71,7 @@ __all__ = [
     "looks_like_counts",
     "make_reader",
     "matrix_of",
+    "measured_matrix",
     "mostly_ones",
     "nonzero_share",
     "presence",

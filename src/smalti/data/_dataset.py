@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ._reader import ModalityReader
+    from ._reader import CSRReader, ModalityReader
 
 
 class MosaicBatch(TypedDict):
@@ -35,6 +35,9 @@ class MosaicBatch(TypedDict):
     that the data do not have at all are left out."""
     components: dict[str, SparseRows | Tensor]
     """The same for modalities whose encoders see given components (a key of ``.obsm``), ``(B, k)``."""
+    missing: dict[str, Tensor]
+    """For modalities of which some values are missing (NaN), which, ``(B, G)`` bool. Networks see means in their place,
+    likelihoods leave them out."""
 
 
 def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
@@ -46,6 +49,7 @@ def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
         index=minibatch["index"].to(device),
         values={name: _move(block, device) for name, block in minibatch["values"].items()},
         components={name: _move(block, device) for name, block in minibatch["components"].items()},
+        missing={name: block.to(device) for name, block in minibatch["missing"].items()},
     )
 
 
@@ -62,6 +66,8 @@ class MosaicDataset(Dataset[MosaicBatch]):
         Reader of the values of each modality that the data have.
     components
         Reader of given components, for modalities that have some.
+    missing
+        Reader of what is missing, for modalities that lack some values.
     maps
         Row map of each modality, ``(n_obs,)`` int64, ``-1`` where absent.
     batch, labels
@@ -81,9 +87,11 @@ class MosaicDataset(Dataset[MosaicBatch]):
         batch: NDArray[np.int64],
         labels: NDArray[np.int64],
         components: Mapping[str, ModalityReader] | None = None,
+        missing: Mapping[str, CSRReader] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
         self.readers, self.components, self.maps = dict(readers), dict(components or {}), dict(maps)
+        self.missing = dict(missing or {})
         self.batch, self.labels, self.presence = batch, labels, presence
         self.indices = np.arange(len(presence)) if indices is None else np.asarray(indices, dtype=np.int64)
 
@@ -99,4 +107,8 @@ class MosaicDataset(Dataset[MosaicBatch]):
             index=torch.from_numpy(at),
             values={name: reader.read(self.maps[name][at]) for name, reader in self.readers.items()},
             components={name: reader.read(self.maps[name][at]) for name, reader in self.components.items()},
+            missing={name: self._gone(name, reader, at) for name, reader in self.missing.items()},
         )
+
+    def _gone(self, name: str, reader: CSRReader, at: NDArray[np.int64]) -> Tensor:
+        return reader.read(self.maps[name][at]).to_dense(reader.n_columns) > 0

@@ -9,10 +9,11 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from smalti._missing import feature_levels, filled, has_missing, missing_of
 from smalti._text import as_text, text_of
 from smalti._validate import check_keys, check_names_equal, shorten
 
-from ._modality import ENCODER_INPUTS, Modality, check_values
+from ._modality import COUNT_LIKELIHOODS, ENCODER_INPUTS, Modality, check_values
 from ._presence import row_maps
 from ._values import components_of, matrix_of
 
@@ -44,6 +45,7 @@ class ModalityField(BaseAnnDataField):
         self.name = name
         self.spec = spec
         self.batch_key = batch_key
+        self._levels: NDArray[np.float64] | None = None
 
     @property
     def registry_key(self) -> str:
@@ -75,9 +77,30 @@ class ModalityField(BaseAnnDataField):
         """Never: the field always has a modality."""
         return False
 
-    def get_field_data(self, adata: MuData) -> Any:
+    def stored(self, adata: MuData) -> Any:
         """Return the matrix of the modality, its own rows, as stored."""
         return matrix_of(adata.mod[self.name], self.spec.layer, self.name)
+
+    def get_field_data(self, adata: MuData) -> Any:
+        """Return the matrix of the modality, means of training in place of missing values (NaN)."""
+        x = self.stored(adata)
+        if not has_missing(x):
+            return x
+        if self._levels is None:
+            raise ValueError(
+                f"Modality {self.name!r} has missing values (NaN), for which this stored model knows no means: it was "
+                "made by an earlier version. Train it again, or impute the values."
+            )
+        return filled(x, self._levels, self._counts)
+
+    def missing(self, adata: MuData) -> Any:
+        """Return where values are missing, ``(n, G)`` sparse boolean; ``None`` if nowhere."""
+        x = self.stored(adata)
+        return missing_of(x) if has_missing(x) else None
+
+    @property
+    def _counts(self) -> bool:
+        return self.spec.likelihood in COUNT_LIKELIHOODS
 
     def has_values(self, adata: MuData) -> bool:
         """Return whether the modality still has the matrix."""
@@ -90,7 +113,9 @@ class ModalityField(BaseAnnDataField):
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return names of variables, width of an ``.obsm`` input and the feature mask."""
         mod = adata.mod[self.name]
+        self._levels = feature_levels(self.stored(adata), self._counts)
         state: dict[str, Any] = {
+            "levels": self._levels,
             "column_names": mod.var_names.to_numpy().astype(str),
             "n_vars": int(mod.n_vars),
             "spec": self.spec.to_dict(),
@@ -103,6 +128,8 @@ class ModalityField(BaseAnnDataField):
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
         """Check the variables of a query against those the model knows; an absent modality is fine."""
+        if state_registry.get("levels") is not None:
+            self._levels = np.asarray(state_registry["levels"], dtype=np.float64)
         if self.name in adata_target.mod:
             check_names_equal(
                 adata_target.mod[self.name].var_names.to_numpy(),

@@ -14,6 +14,7 @@ from smalti.nn import GateKind
 
 from ._presence import presence, row_maps
 from ._values import (
+    check_features,
     check_finite,
     check_varies,
     components_of,
@@ -272,6 +273,8 @@ def _resolve(mdata: MuData, name: str, spec: Modality, *, must_vary: bool) -> Mo
             stacklevel=4,
         )
     x = check_values(mdata, name, spec)
+    if must_vary:
+        check_features(x, name, adata.var_names)
     likelihood = spec.likelihood
     if likelihood is None:
         likelihood = infer_likelihood(x)

@@ -15,7 +15,7 @@ from smalti.data import (
     CategoryField,
     check_mudata,
     find_patterns,
-    matrix_of,
+    measured_matrix,
     refuse_view,
     row_maps,
     shared_cells,
@@ -110,7 +110,7 @@ def describe_mosaic(
         notes += odd
         if modalities[name].median_total is None or complaints:
             continue
-        x = matrix_of(mdata.mod[name], modalities[name].layer, name)
+        x = measured_matrix(mdata.mod[name], modalities[name].layer, name)
         sums[name] = totals(x)
         notes += outlier_notes(x, name, mdata.mod[name].obs_names, mdata.mod[name].var_names)
         if len(batch_names) > 1:

@@ -9,8 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from smalti._errors import SmaltiError
+from smalti._missing import has_missing, measured, missing_of
 from smalti.data import (
     Modality,
+    check_features,
     check_values,
     check_varies,
     counts_layer,
@@ -79,6 +81,7 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
     try:
         x = check_values(mdata, name, Modality(layer=layer))
         check_varies(x, name)
+        check_features(x, name, adata.var_names)
     except (ValueError, KeyError) as error:
         return ModalityDescription(**size), [str(error.args[0])], []
     likelihood = infer_likelihood(x)
@@ -87,11 +90,23 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
         layer=layer,
         values=_in_words(x),
         nonzero=nonzero_share(x),
-        median_total=float(np.median(totals(x))) if looks_like_counts(x) else None,
+        median_total=float(np.median(totals(measured(x, True)))) if looks_like_counts(x) else None,
         likelihood=likelihood,
         encoder_input=infer_encoder_input(x, likelihood),
     )
-    return facts, [], _remarks(x, name, facts)
+    notes = _missing_note(x, name)
+    return facts, [], notes + _remarks(measured(x, facts.median_total is not None), name, facts)
+
+
+def _missing_note(x: Any, name: str) -> list[str]:
+    if not has_missing(x):
+        return []
+    gone = missing_of(x)
+    cells = int((np.asarray(gone.sum(axis=1)).ravel() > 0).sum())
+    return [
+        f"{gone.nnz:,} values of {name!r} are missing (NaN), in {cells:,} of {x.shape[0]:,} cells. Models leave them "
+        "out of the likelihood, and their encoders see the mean of the feature instead."
+    ]
 
 
 def panel_gaps(x: Any, codes: NDArray[np.int64], batches: list[str], name: str) -> list[str]:

@@ -39,7 +39,7 @@ class Observed(NamedTuple):
     log_library: Tensor | None
     """``(B,)``, for likelihoods that scale with the library size."""
     mask: Tensor | None
-    """``(B, S)`` bool, features that the batch of each cell measured; ``None`` for all."""
+    """``(B, S)`` bool, features that the batch of each cell measured and that are not missing; ``None`` for all."""
     batch: Tensor
     """``(B,)`` batch codes."""
 
@@ -228,7 +228,12 @@ class Decoding(nn.Module):
         else:
             target = make_target(values, features, n_features)
         log_library = inputs.log_library(minibatch, name) if self.families[name].uses_library else None
-        return Observed(features, target, log_library, inputs.feature_mask(name, batch, features), batch)
+        mask = inputs.feature_mask(name, batch, features)
+        gone = minibatch["missing"].get(name)
+        if gone is not None:
+            known = ~gone if features is None else ~gone[:, features]
+            mask = known if mask is None else mask & known
+        return Observed(features, target, log_library, mask, batch)
 
     def _components(self, step: Step, name: str) -> Observed:
         inputs, minibatch = step.inputs, step.minibatch
