@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 BLOCK = 5_000_000
 """Values looked at in one go."""
+STANDS_OUT = 100
+"""How many times a count must exceed the largest count of the median cell to be taken for an artefact."""
+ARTEFACTS = 0.01
+"""Share of cells with such counts above which they are no exception, and stay."""
 
 
 def has_missing(x: Any) -> bool:
@@ -88,6 +92,42 @@ def filled(x: Any, levels: NDArray[Any], counts: bool) -> Any:
 def measured(x: Any, counts: bool) -> Any:
     """Return ``x`` with missing values filled in by the cells at hand, see :func:`filled`."""
     return filled(x, feature_levels(x, counts), counts) if has_missing(x) else x
+
+
+def largest_counts(x: Any) -> NDArray[np.float64]:
+    """Return the largest value of every cell, ``(n,)``, missing ones aside."""
+    known = _with_zeros(x) if has_missing(x) else x
+    if 0 in x.shape:
+        return np.zeros(x.shape[0])
+    found = known.max(axis=1)
+    return np.asarray(found.todense() if sp.issparse(found) else found, dtype=np.float64).ravel()
+
+
+def count_limit(x: Any) -> float | None:
+    """Return the count above which single entries are taken for artefacts; ``None`` if there is no such limit.
+
+    Parameters
+    ----------
+    x
+        ``(n, G)`` counts, sparse or dense.
+    """
+    largest = largest_counts(x)
+    limit = STANDS_OUT * max(float(np.median(largest)), 1.0) if largest.size else None
+    if limit is None or (largest > limit).sum() > max(ARTEFACTS * len(largest), 1):
+        return None
+    return limit
+
+
+def without_artefacts(x: Any, limit: float | None) -> Any:
+    """Return counts with those beyond ``limit`` missing (NaN); ``x`` itself if there are none."""
+    values = x.data if sp.issparse(x) else np.asarray(x)
+    if limit is None or values.size == 0 or not np.nanmax(values, initial=0) > limit:
+        return x
+    if not sp.issparse(x):
+        return np.where(values > limit, np.nan, values.astype(np.float32))
+    out = x.astype(np.float32)
+    out.data = np.where(out.data > limit, np.float32(np.nan), out.data)
+    return out
 
 
 def _with_zeros(x: Any) -> Any:

@@ -155,3 +155,30 @@ def test_cells_and_features_without_any_value_are_refused_by_name(name):
         with pytest.raises(ValueError, match=f"'{name}' has {says}"):
             CLUE.setup_mudata(mdata, batch_key="batch")
         assert any(f"{name!r} has" in problem for problem in tl.describe_mosaic(mdata).problems)
+
+
+def test_one_wild_count_changes_nothing_else():
+    """A count of 5e6 in one cell: its other features are predicted as they are without it."""
+    CLUE.setup_mudata(whole := make_mosaic(n_obs=140, pattern="every"), batch_key="batch")
+    spoilt = make_mosaic(n_obs=140, pattern="every")
+    x = spoilt["a"].X.toarray()
+    x[4, 3] = 5e6
+    spoilt["a"].X = x
+    assert any("'a'" in note and "5,000,000" in note for note in tl.describe_mosaic(spoilt).notes)
+    with pytest.warns(UserWarning, match="'a' has counts above .* in 1 cells.*missing"):
+        CLUE.setup_mudata(spoilt, batch_key="batch")
+    models = []
+    for mdata in (whole, spoilt):
+        model = CLUE(mdata)
+        model.train(max_epochs=2, batch_size=32)
+        models.append(model)
+    name = spoilt["a"].obs_names[4]
+    cell = [spoilt.obs_names.get_loc(name)]
+    found = [m.translate(None, "a", library_size="observed", indices=cell).values.ravel() for m in models]
+    others = np.arange(30) != 3
+    assert 0.7 < found[1][others].sum() / found[0][others].sum() < 1.4
+    z = models[0].get_latent_representation()
+    again = models[0].get_latent_representation(spoilt)
+    at = spoilt.obs_names.get_loc(name)
+    assert np.linalg.norm(again[at] - z[at]) < np.median(np.linalg.norm(z - z.mean(0), axis=1))
+    np.testing.assert_allclose(np.delete(again, at, 0), np.delete(z, at, 0), atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,16 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
-from smalti._missing import feature_levels, filled, has_missing, missing_of
+from smalti._missing import (
+    STANDS_OUT,
+    count_limit,
+    feature_levels,
+    filled,
+    has_missing,
+    largest_counts,
+    missing_of,
+    without_artefacts,
+)
 from smalti._text import as_text, text_of
 from smalti._validate import check_keys, check_names_equal, shorten
 
@@ -46,6 +56,7 @@ class ModalityField(BaseAnnDataField):
         self.spec = spec
         self.batch_key = batch_key
         self._levels: NDArray[np.float64] | None = None
+        self._limit: float | None = None
 
     @property
     def registry_key(self) -> str:
@@ -83,7 +94,7 @@ class ModalityField(BaseAnnDataField):
 
     def get_field_data(self, adata: MuData) -> Any:
         """Return the matrix of the modality, means of training in place of missing values (NaN)."""
-        x = self.stored(adata)
+        x = self._known(adata)
         if not has_missing(x):
             return x
         if self._levels is None:
@@ -95,8 +106,12 @@ class ModalityField(BaseAnnDataField):
 
     def missing(self, adata: MuData) -> Any:
         """Return where values are missing, ``(n, G)`` sparse boolean; ``None`` if nowhere."""
-        x = self.stored(adata)
+        x = self._known(adata)
         return missing_of(x) if has_missing(x) else None
+
+    def _known(self, adata: MuData) -> Any:
+        """Return the matrix with missing values in place of counts that are taken for artefacts."""
+        return without_artefacts(self.stored(adata), self._limit)
 
     @property
     def _counts(self) -> bool:
@@ -113,9 +128,14 @@ class ModalityField(BaseAnnDataField):
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return names of variables, width of an ``.obsm`` input and the feature mask."""
         mod = adata.mod[self.name]
-        self._levels = feature_levels(self.stored(adata), self._counts)
+        self._limit = count_limit(self.stored(adata)) if self._counts else None
+        known = self._known(adata)
+        self._levels = feature_levels(known, self._counts)
+        if known is not self.stored(adata):
+            self._warn_of_artefacts(adata)
         state: dict[str, Any] = {
             "levels": self._levels,
+            "count_limit": self._limit,
             "column_names": mod.var_names.to_numpy().astype(str),
             "n_vars": int(mod.n_vars),
             "spec": self.spec.to_dict(),
@@ -130,6 +150,7 @@ class ModalityField(BaseAnnDataField):
         """Check the variables of a query against those the model knows; an absent modality is fine."""
         if state_registry.get("levels") is not None:
             self._levels = np.asarray(state_registry["levels"], dtype=np.float64)
+            self._limit = state_registry["count_limit"]
         if self.name in adata_target.mod:
             check_names_equal(
                 adata_target.mod[self.name].var_names.to_numpy(),
@@ -148,6 +169,18 @@ class ModalityField(BaseAnnDataField):
                         f"trained on {state_registry['n_input']}. Apply the same transform as for training."
                     )
         return state_registry
+
+    def _warn_of_artefacts(self, adata: MuData) -> None:
+        largest = largest_counts(self.stored(adata))
+        odd = np.flatnonzero(largest > (self._limit or np.inf))
+        first = adata.mod[self.name].obs_names[odd[0]]
+        warnings.warn(
+            f"Modality {self.name!r} has counts above {self._limit:,.0f}, {STANDS_OUT} times the largest of a typical "
+            f"cell, in {len(odd):,} cells, first {first!r} with {largest[odd[0]]:,.0f}. "
+            "They are taken for artefacts and count as missing.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
         """Return ``{"n_x_<name>": number of variables}``; keys of scvi-tools' summary cannot have dots."""
