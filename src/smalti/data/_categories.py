@@ -116,21 +116,30 @@ class CategoryField(BaseAnnDataField):
         if self.column is None:
             return
         if self.column not in adata.obs:
-            inside = [name for name, mod in adata.mod.items() if self.column in mod.obs]
-            remedy = (
-                f"Modalities {shorten(inside)} have it: call `mdata.obs[{self.column!r}] = "
-                f"sm.data.coalesce_obs(mdata, {self.column!r})` first."
-                if inside
-                else f"Available: {shorten(adata.obs.columns, 20)}."
-            )
+            remedy = self._collected(adata)
+            remedy = f"{remedy} first." if remedy else f"Available: {shorten(adata.obs.columns, 20)}."
             raise KeyError(f"`mdata.obs` has no column {self.column!r} (given as {self.key}_key). {remedy}")
         gone = as_text(adata.obs[self.column]).isna()
         if self.missing is None and gone.any():
+            remedy = self._collected(adata)
             raise ValueError(
                 f"Column {self.column!r} of `mdata.obs` is missing for {int(gone.sum())} cells, first "
-                f"{shorten(adata.obs_names[gone])}. Every cell needs a {self.key}: fill it in, for instance with "
-                f"`sm.data.coalesce_obs(mdata, {self.column!r})`."
+                f"{shorten(adata.obs_names[gone])}. Every cell needs a {self.key}. "
+                + (f"{remedy}." if remedy else f"Fill it in, or leave `{self.key}_key` out.")
             )
+
+    def _collected(self, adata: MuData) -> str:
+        """Return what collects the column from the modalities, in words; empty if none of them has it."""
+        owner, _, short = str(self.column).partition(":")
+        name = short if owner in adata.mod and short in adata.mod[owner].obs else self.column
+        inside = [each for each, mod in adata.mod.items() if name in mod.obs]
+        if not inside:
+            return ""
+        told = "" if name == self.column else f" and pass `{self.key}_key={name!r}`"
+        return (
+            f"Modalities {shorten(inside)} have {name!r}: call `mdata.obs[{name!r}] = "
+            f"sm.data.coalesce_obs(mdata, {name!r})`{told}"
+        )
 
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return the categories, sorted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -197,13 +198,27 @@ def resolve_modalities(
         raise ValueError(f"Expected at least two modalities, found {shorten(specs) or 'none'}.")
     if required:
         check_keys(specs, list(mdata.mod), "`modalities`")
+    unnamed = [name for name, spec in specs.items() if spec.likelihood is None]
     here = [name for name in specs if name in mdata.mod]
     if not here:
         raise KeyError(f"None of the modalities {shorten(specs, 20)} is in the MuData, which has {shorten(mdata.mod)}.")
     check_cells(mdata, here)
-    return {
+    found = {
         name: _resolve(mdata, name, spec, must_vary=required) if name in here else spec for name, spec in specs.items()
     }
+    if required and unnamed:
+        _tell({name: found[name] for name in unnamed})
+    return found
+
+
+def _tell(specs: Mapping[str, Modality]) -> None:
+    """Print what was inferred, where a user sees it and no program reads it."""
+    said = [
+        f"{name!r}: {spec.likelihood!r}{f' (layer {spec.layer!r})' if spec.layer else ''}, encoder sees "
+        f"{spec.encoder_input!r}"
+        for name, spec in specs.items()
+    ]
+    print(f"Inferred from the values: {'; '.join(said)}. Name others in `modalities=`.", file=sys.stderr)
 
 
 def refuse_view(mdata: MuData) -> None:

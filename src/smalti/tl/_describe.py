@@ -150,6 +150,7 @@ def describe_mosaic(
             batch_key=batch_key,
             labels_key=labels_key,
             links=find_links(mdata, used),
+            bulk={name: modalities[name].layer for name in used if modalities[name].bulk},
         ),
     )
 
@@ -202,7 +203,7 @@ def _specifications(modalities: dict[str, ModalityDescription]) -> dict[str, str
     """Return what ``setup_mudata`` is told of each modality, as code."""
     specs = {}
     for name, facts in modalities.items():
-        specs[name] = repr(facts.likelihood)
-        if facts.layer is not None:
+        specs[name] = repr("gaussian" if facts.bulk else facts.likelihood)
+        if facts.layer is not None and not facts.bulk:
             specs[name] = f"sm.data.Modality(likelihood={facts.likelihood!r}, layer={facts.layer!r})"
     return specs
