@@ -87,7 +87,8 @@ def test_a_batch_must_be_known_for_every_cell():
 def test_a_column_that_only_modalities_have_is_refused_with_the_way_to_get_it():
     mdata = make_mosaic(batch=False)
     mdata["b"].obs["donor"] = "d"
-    with pytest.raises(KeyError, match=r"no column 'donor'.*Modalities 'b' have 'donor'.*coalesce_obs\(mdata, 'donor'\)"):
+    says = r"no column 'donor'.*Modalities 'b' have 'donor'.*coalesce_obs\(mdata, 'donor'\)"
+    with pytest.raises(KeyError, match=says):
         CategoryField("batch", "donor").validate_field(mdata)
     with pytest.raises(KeyError, match="no column 'site'.*Available: 'label'"):
         CategoryField("batch", "site").validate_field(mdata)
