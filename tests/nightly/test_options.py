@@ -58,6 +58,7 @@ CASES = [
         {"preset": ["default", "paper"]},
         {
             "n_layers": [1, 2],
+            "activation": ["gelu", "leaky_relu"],
             "n_features_per_step": [16, None],
             "n_aligners": [1, 3],
             "label_smoothing": [0.0, 0.1],
@@ -96,6 +97,7 @@ CASES = [
             "labelled_share": [0.0, 0.25],
             "augment_below": [0, 20],
             "norm": ["layer", "batch", "none"],
+            "activation": ["gelu", "leaky_relu"],
         },
     ),
     Case(
@@ -184,9 +186,20 @@ def own_values(case: Case) -> dict[str, list[Any]]:
     return found
 
 
+def sensible(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without what is known to be refused; refusals have tests of their own."""
+    if row.get("mean_link") == "softmax":
+        row["n_features_per_step"] = None
+    if row.get("gate") and row["encoder_input"] == "given":
+        row["encoder_input"] = "pca"
+    if row["likelihood"] == "gaussian" and row["encoder_input"] in ("lsi", "clr"):
+        row["encoder_input"] = "scaled"
+    return row
+
+
 def rows_of(case: Case) -> list[dict[str, Any]]:
     factors = DATA | (GATES if case.gates else {}) | TRAIN | case.arguments | own_values(case)
-    return covering_rows(factors, tries=4)
+    return [sensible(row) for row in covering_rows(factors, tries=4)]
 
 
 def tiny(row: dict[str, Any], gates: bool) -> tuple[MuData, dict[str, Any]]:
