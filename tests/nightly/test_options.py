@@ -47,7 +47,8 @@ class Case:
     values: dict[str, list[Any]] = field(default_factory=dict)
     """Of options that are numbers or tuples."""
     gates: bool = True
-    skip: tuple[str, ...] = ()
+    fixed_inputs: bool = False
+    """Whether encoders must see fixed components."""
 
 
 CASES = [
@@ -122,6 +123,7 @@ CASES = [
             "accept": ["held_out", "always", "never"],
         },
         gates=False,
+        fixed_inputs=True,
     ),
     Case(
         models.FusionClustering,
@@ -135,16 +137,20 @@ CASES = [
             "stages": [(0.0, 0.0), (0.34, 0.67)],
             "n_components": [None, 4],
         },
+        gates=False,
+        fixed_inputs=True,
     ),
     Case(
         models.OverlapManifold,
         models.ManifoldOptions,
         models.ManifoldWeights,
         {
-            "bursts": ["neighbours", "metacell", "thinning"],
+            "bursts": ["neighbours", "metacell"],
             "registration": ["auto", "rigid", "similarity", "affine"],
         },
         {"burst_scale": [None, 0.5], "joint_from": [0.0, 0.4, 1.0], "n_components": [None, 4]},
+        gates=False,
+        fixed_inputs=True,
     ),
 ]
 
@@ -192,13 +198,18 @@ def sensible(row: dict[str, Any]) -> dict[str, Any]:
         row["n_features_per_step"] = None
     if row.get("gate") and row["encoder_input"] == "given":
         row["encoder_input"] = "pca"
+    if row.get("weights.unimodal_fusion") == row.get("weights.channel_root") == row.get("weights.reconstruction") == 0:
+        row["weights.channel_root"] = 0.5
     if row["likelihood"] == "gaussian" and row["encoder_input"] in ("lsi", "clr"):
         row["encoder_input"] = "scaled"
     return row
 
 
 def rows_of(case: Case) -> list[dict[str, Any]]:
-    factors = DATA | (GATES if case.gates else {}) | TRAIN | case.arguments | own_values(case)
+    data = dict(DATA)
+    if case.fixed_inputs:
+        data["encoder_input"] = [each for each in data["encoder_input"] if each != "counts"]
+    factors = data | (GATES if case.gates else {}) | TRAIN | case.arguments | own_values(case)
     return [sensible(row) for row in covering_rows(factors, tries=4)]
 
 

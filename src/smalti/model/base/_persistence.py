@@ -88,7 +88,8 @@ def write_model(
         raise FileExistsError(f"{path} holds a model already. Pass `overwrite=True` to replace it.")
     body = to_plain(registry)
     check_writable(path, folder=True)
-    tensors = {name: w.detach().cpu().contiguous() for name, w in weights.items()}
+    # a copy each: parts of a network may share a weight, which the format does not know
+    tensors = {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}
     made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     if holds_model(path):
