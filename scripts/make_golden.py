@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def main(folder: Path) -> None:
+    """Store the models in a folder."""
     for spec in ONE_PER_CLASS:
         mdata = make_mosaic(n_obs=40, n_features={"a": 8, "b": 6, "c": 5}, pattern="paired", n_batches=2)
         spec.setup(mdata)

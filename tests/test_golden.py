@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from _factories import make_mosaic
 
 from smalti import model as models
-from smalti.model.base import MosaicModel
+
+if TYPE_CHECKING:
+    from smalti.model.base import MosaicModel
 
 GOLDEN = Path(__file__).parent / "golden"
 STORED = sorted(path.parent for path in GOLDEN.glob("*/*/model.json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from smalti._text import as_text
 
-from ._categories import UNLABELED, CategoryField, coalesce_obs
+from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs
 from ._containers import check_mudata, from_anndata, read
 from ._dataset import MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
@@ -37,6 +37,7 @@ from ._values import (
 )
 
 __all__ = [
+    "BATCH_WORDS",
     "COUNT_LIKELIHOODS",
     "ENCODER_INPUTS",
     "LEAST_SHARED",

@@ -24,6 +24,10 @@ UNLABELED = -1
 """Code of a cell without a label."""
 
 
+BATCH_WORDS = ("own", "average")
+"""What ``translate(batch=...)`` takes besides names of batches."""
+
+
 def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
     """Return one value per cell from a column that every modality carries in its own ``.obs``.
 
@@ -151,7 +155,7 @@ class CategoryField(BaseAnnDataField):
                 f"Column {self.column!r} of `mdata.obs` holds nothing but {self.missing!r} or missing values. "
                 f"Leave `{self.key}_key` out."
             )
-        taken = [name for name in categories if name in self.reserved]
+        taken = [str(name) for name in categories if name in self.reserved]
         if taken:
             raise ValueError(
                 f"Column {self.column!r} of `mdata.obs` has a {self.key} named {shorten(taken)}, a word with a meaning "

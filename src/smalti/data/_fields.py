@@ -128,10 +128,11 @@ class ModalityField(BaseAnnDataField):
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return names of variables, width of an ``.obsm`` input and the feature mask."""
         mod = adata.mod[self.name]
-        self._limit = count_limit(self.stored(adata)) if self._counts else None
-        known = self._known(adata)
+        stored = self.stored(adata)
+        self._limit = count_limit(stored) if self._counts else None
+        known = without_artefacts(stored, self._limit)
         self._levels = feature_levels(known, self._counts)
-        if known is not self.stored(adata):
+        if known is not stored:
             self._warn_of_artefacts(adata)
         state: dict[str, Any] = {
             "levels": self._levels,

@@ -11,6 +11,7 @@ import pandas as pd
 from smalti._errors import SmaltiError
 from smalti._validate import shorten
 from smalti.data import (
+    BATCH_WORDS,
     UNLABELED,
     CategoryField,
     check_mudata,
@@ -166,7 +167,8 @@ def _codes(
     mdata: MuData, key: str, column: str | None, missing: str | None, problems: list[str]
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Return the code of every cell, -1 where missing, and the names of categories; a bad column is a problem."""
-    field = CategoryField(key, column, missing)
+    reserved = BATCH_WORDS if missing is None else ()
+    field = CategoryField(key, column, missing, reserved=reserved)
     if column is None:
         return field.codes(mdata, {}), []
     try:
@@ -174,7 +176,7 @@ def _codes(
     except ValueError as error:
         problems.append(str(error))
     try:
-        state = CategoryField(key, column, missing or "").register_field(mdata)
+        state = CategoryField(key, column, missing or "", reserved=reserved).register_field(mdata)
     except ValueError as error:
         problems.append(str(error))
         return np.full(mdata.n_obs, UNLABELED, dtype=np.int64), []

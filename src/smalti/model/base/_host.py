@@ -22,6 +22,7 @@ from smalti._compat import (
 from smalti._errors import MosaicAlignmentError, NotFittedError
 from smalti._validate import check_choice, shorten
 from smalti.data import (
+    BATCH_WORDS,
     PREFIX,
     CategoryField,
     ModalityField,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from smalti.model.parts import CellComponents, MosaicModule, MosaicSizes
 
 INFERENCE_BATCH = 1024
-BATCH_WORDS = ("own", "average")
-"""What ``translate(batch=...)`` takes besides names of batches."""
 
 
 class MosaicHost(BaseModelClass):
