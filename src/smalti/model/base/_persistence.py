@@ -96,7 +96,7 @@ def write_model(
         _finish(path)
     try:
         with replacing(path / (WEIGHTS + NEW)) as beside:
-            save_file(tensors, str(beside))
+            _save_weights(tensors, beside)
         if mdata is not None:
             write_mudata(mdata, path / (DATA + NEW))
         files = {name: sha256(path / (name + NEW)) for name in (WEIGHTS, DATA) if (path / (name + NEW)).exists()}
@@ -113,6 +113,13 @@ def write_model(
             path.rmdir()
         raise
     _finish(path)
+
+
+def _save_weights(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, str(file))
+    except SafetensorError as error:  # so does a full disk end
+        raise OSError(str(error)) from error
 
 
 def holds_model(path: Path) -> bool:

@@ -206,7 +206,8 @@ class TrainingMixin(GateMixin):
 
     def _identity(self, splitter: MosaicSplitter) -> dict[str, str]:
         """Return what a checkpoint must have in common with this training, as text."""
-        config = json.dumps(to_plain(self.config_), sort_keys=True)
+        options = {key: value for key, value in self.config_.items() if key != "verdict"}  # which is a result
+        config = json.dumps(to_plain(options), sort_keys=True)
         return {
             "model": type(self).__name__,
             "options of the model": hashlib.sha256(config.encode()).hexdigest(),
