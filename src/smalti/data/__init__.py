@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from smalti._mudata import check_mudata
 from smalti._text import as_text
 
 from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs
-from ._containers import check_mudata, from_anndata, read
+from ._containers import from_anndata, read
 from ._dataset import MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager

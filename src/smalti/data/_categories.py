@@ -10,6 +10,7 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from smalti._mudata import check_mudata
 from smalti._storable import narrow
 from smalti._text import as_text, text_of
 from smalti._validate import shorten
@@ -55,6 +56,7 @@ def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
     MosaicAlignmentError
         If names of cells repeat, or a modality was changed after the MuData was made.
     """
+    check_mudata(mdata)
     out = pd.Series(None, index=mdata.obs_names, dtype=object)
     having = [name for name, mod in mdata.mod.items() if key in mod.obs]
     if not having:

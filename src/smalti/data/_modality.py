@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from smalti._errors import MosaicAlignmentError
+from smalti._mudata import check_mudata
 from smalti._validate import check_choice, check_keys, check_positive, check_unique, shorten
 from smalti.nn import GateKind
 
@@ -223,6 +224,7 @@ def _tell(specs: Mapping[str, Modality]) -> None:
 
 def refuse_view(mdata: MuData) -> None:
     """Raise :class:`~smalti._errors.MosaicAlignmentError` for a view: copying one may change the order of its cells."""
+    check_mudata(mdata)
     if mdata.is_view:
         raise MosaicAlignmentError(
             "The MuData is a view, and copying one may change the order of its cells. Pass `indices=` instead, or "

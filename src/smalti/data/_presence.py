@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from smalti._errors import MosaicAlignmentError
+from smalti._mudata import check_mudata
 from smalti._validate import check_keys, shorten
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def row_maps(mdata: MuData, modalities: Sequence[str] | None = None) -> dict[str
     MosaicAlignmentError
         If names of cells repeat, or a modality was changed after the MuData was made, so that the map is stale.
     """
+    check_mudata(mdata)
     names = list(mdata.mod) if modalities is None else list(modalities)
     check_keys(names, list(mdata.mod), "Modality")
     return {name: _row_map(mdata, name) for name in names}

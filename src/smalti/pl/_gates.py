@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_count, check_keys
 
 from ._axes import figure_of, make_axes
@@ -58,6 +59,7 @@ def gates(
     KeyError
         If the modality has no gates, or there are none by that category.
     """
+    check_mudata(mdata)
     check_count(n_top, "n_top")
     check_keys([modality], list(mdata.mod), "Modality")
     adata = mdata.mod[modality]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from smalti._mudata import check_mudata
 from smalti._text import as_text
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
 from smalti.data import CategoryField, measured_matrix, row_maps
@@ -194,6 +195,7 @@ def apply(
 
 
 def _values(mdata: MuData, modality: str, layer: str | None, *, fill: bool) -> Any:
+    check_mudata(mdata)
     check_keys([modality], list(mdata.mod), "Modality")
     adata = mdata.mod[modality]
     if layer is not None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from smalti._mudata import check_mudata
 from smalti._validate import shorten
 from smalti.data import looks_like_counts, matrix_of, measured_matrix, row_maps
 
@@ -50,6 +51,7 @@ def cell_values(mdata: MuData, name: str, *, layer: str | None = None, log: bool
     KeyError
         If nothing has that name, or several modalities have such a feature.
     """
+    check_mudata(mdata)
     if name in mdata.obs:
         return pd.Series(mdata.obs[name])
     if (found := PREDICTED.fullmatch(name)) and f"{found['key']}_{found['modality']}" in mdata.obsm:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_count, check_keys
 from smalti.data import row_maps
 from smalti.pp import LinearCCA, apply, choose_n_components, default_transform, fit_modality
@@ -143,6 +144,7 @@ def linear_cca(
     >>> mdata.obsm["X_cca"].shape == (mdata.n_obs, len(result.correlations))
     True
     """
+    check_mudata(mdata)
     names = list(mdata.mod) if modalities is None else list(modalities)
     layers, transforms = layers or {}, transforms or {}
     check_keys([*layers, *transforms], names, "Modality of `layers` or `transforms`")

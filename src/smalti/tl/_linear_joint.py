@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_count, check_keys
 from smalti.data import CategoryField, row_maps
 from smalti.pp import LinearJoint, apply, choose_n_components, default_transform, fit_modality, linked_modalities
@@ -138,6 +139,7 @@ def linear_joint(
     >>> mdata.obsm["X_joint"].shape[0] == mdata.n_obs
     True
     """
+    check_mudata(mdata)
     names = list(mdata.mod) if modalities is None else list(modalities)
     layers, transforms = layers or {}, transforms or {}
     check_keys([*layers, *transforms], names, "Modality of `layers` or `transforms`")

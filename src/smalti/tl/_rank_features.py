@@ -10,6 +10,7 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_choice, check_count, check_keys, shorten
 from smalti.data import as_text, looks_like_counts, measured_matrix, row_maps
 
@@ -75,6 +76,7 @@ def rank_features(
     --------
     >>> sm.tl.rank_features(mdata, "leiden", n=5)
     """
+    check_mudata(mdata)
     check_keys([groupby], list(mdata.obs.columns), "Column of `mdata.obs`")
     names = list(mdata.mod) if modalities is None else list(modalities)
     check_keys(names, list(mdata.mod), "Modality")
