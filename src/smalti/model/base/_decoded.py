@@ -112,8 +112,8 @@ class DecodedMixin(MosaicModel):
             masks.append(self._measured_as(minibatch, target, None))
         known = [mask for mask in masks if mask is not None]
         measured = np.concatenate(known) if known else None
-        found = np.concatenate(rates)
-        if np.isfinite(found).all():
+        decoded = np.concatenate(rates)
+        if np.isfinite(decoded).all():
             self.module.translator.rates[source, target] = fit_rates(
-                found, np.concatenate(counts), measured, adds_up=not binary
+                decoded, np.concatenate(counts), measured, adds_up=not binary
             )

@@ -72,7 +72,7 @@ class GateMixin(MosaicHost):
                 n_cells += len(z)
             local = total / max(n_cells, 1)
             values, p, share = values * local[0], p * local[1], share * (local[2] >= LOCAL_SHARE)
-        further = {"effect": values * self._effects(modality)}
+        further: dict[str, NDArray[Any]] = {"effect": values * self._effects(modality)}
         if isinstance(gate.shared, GroupGate):
             further["gate_group"] = self._group_codes(gate.shared)
         return gate_table(pd.Index(names), selected=share > 0, gate=values, gate_prob=p, further=further)
@@ -90,7 +90,7 @@ class GateMixin(MosaicHost):
 
         here = np.flatnonzero(self.with_modality(None, modality))[:EFFECT_CELLS]
         generator, total = torch.Generator().manual_seed(self.random_state), torch.zeros(gate.n_features)
-        gate.forward = watched
+        gate.forward = watched  # type: ignore[method-assign]
         try:
             for minibatch in self.iterate(indices=here, batch_size=EFFECT_CELLS):
                 for _ in range(EFFECT_PROBES):  # random signs: the expected square is the sum of squares
