@@ -19,12 +19,11 @@ from ._modality import (
     check_values,
     infer_encoder_input,
     infer_likelihood,
-    refuse_view,
     resolve_modalities,
 )
 from ._moments import fit_scaled
 from ._patterns import Patterns, find_patterns
-from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, row_maps, shared_cells
+from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
 from ._values import (
     check_features,

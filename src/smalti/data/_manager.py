@@ -16,8 +16,7 @@ from ._categories import CategoryField
 from ._dataset import MosaicDataset
 from ._fields import ModalityField
 from ._fingerprint import Fingerprint, fingerprint
-from ._modality import check_cells
-from ._presence import row_maps
+from ._presence import check_cells, row_maps
 from ._reader import CSRReader, make_reader
 from ._values import components_of
 
