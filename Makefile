@@ -30,7 +30,7 @@ define install
 	  || { tail -n 30 $(VENV)/install.log; echo 'Installation failed: see above and $(VENV)/install.log'; exit 1; }
 endef
 
-.PHONY: help demo test test-all nightly lint docs bench clean
+.PHONY: help demo test test-all nightly matrix check lint docs bench clean
 
 help: ## show this list
 	@awk -F ': .*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,16 @@ test-all: lint ## the same with the slow learning tests
 
 nightly: $(VENV)/.dev ## heavy trials: thousands of generated cases, pairs of options, faults at any moment
 	SMALTI_CASES=2000 $(PYTEST) -m nightly
+
+matrix: ## the tests on Python 3.11 (scvi-tools 1.4), 3.12 and 3.13 (newest), and once with scanpy's coming preset
+	$(MAKE) test PYTHON=python3.11
+	$(MAKE) test PYTHON=python3.12
+	$(MAKE) test PYTHON=python3.13
+	SMALTI_SCANPY_PRESET=scanpy-v2-preview $(MAKE) test PYTHON=python3.12
+
+check: lint ## lint, and security: bandit, licences and pins of all that is installed
+	$(BIN)/bandit -q -r src -c pyproject.toml
+	$(BIN)/python scripts/check_dependencies.py
 
 lint: $(VENV)/.dev ## ruff, and mypy on Python 3.11
 	$(BIN)/ruff check .

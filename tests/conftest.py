@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+PRESET = os.environ.get("SMALTI_SCANPY_PRESET")
+"""Preset of scanpy to run the tests under, where scanpy has presets; ``make matrix`` sets it."""
 DATA_DIR = Path(os.environ.get("SMALTI_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 
 
@@ -19,6 +21,14 @@ def missing_for(marker: str) -> str | None:
         if not torch.cuda.is_available():
             return "needs a CUDA device"
     return None
+
+
+def pytest_configure():
+    if PRESET:
+        import scanpy
+
+        if hasattr(scanpy.settings, "preset"):
+            scanpy.settings.preset = PRESET
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -87,3 +87,8 @@ def distributed_strategy(strategy: object) -> bool:
 def resolve_device(accelerator: str, device: int | str) -> Any:
     """Return the torch device that scvi-tools would choose."""
     return parse_device_args(accelerator=accelerator, devices=device, return_device="torch")[2]
+
+
+def umap_key(obsm: Any) -> str | None:
+    """Return the key under which scanpy wrote a UMAP; its coming preset drops the prefix. ``None`` if there is none."""
+    return next((key for key in ("X_umap", "umap") if key in obsm), None)

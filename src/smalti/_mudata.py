@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mudata
+from anndata import AnnData
 from mudata import MuData
 
 from smalti._compat import SETUP_PREFIX
+from smalti._validate import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import numpy as np
     import pandas as pd
-    from anndata import AnnData
     from numpy.typing import NDArray
 
 
@@ -88,3 +91,28 @@ def _take(values: Any, rows: NDArray[np.int64], names: pd.Index) -> Any:
         table.index = names
         return table
     return values[rows]
+
+
+def check_mudata(data: object) -> None:
+    """Raise ``TypeError`` unless ``data`` is a MuData in memory, and say what to do with what it is."""
+    if isinstance(data, MuData):
+        if any(isinstance(modality, MuData) for modality in data.mod.values()):
+            nested = [name for name, modality in data.mod.items() if isinstance(modality, MuData)]
+            raise TypeError(
+                f"Modality {shorten(nested)} is itself a MuData, expected an AnnData: lift its modalities to the top, "
+                f"`mudata.MuData({{**mdata.mod, **mdata[{nested[0]!r}].mod}})` without {nested[0]!r}."
+            )
+        return
+    kind = type(data).__name__
+    remedy = "Make one with `mudata.MuData({'rna': rna, 'adt': adt})` or `sm.from_anndata({'rna': rna, 'adt': adt})`."
+    if isinstance(data, AnnData):
+        remedy = (
+            "Split it with `sm.from_anndata(adata)`, or put it beside the others, `sm.from_anndata({'rna': adata})`."
+        )
+    elif isinstance(data, Mapping):
+        remedy = "Join them with `sm.from_anndata(modalities)`."
+    elif isinstance(data, list | tuple):
+        remedy = "Name them and join them with `sm.from_anndata({'rna': first, 'adt': second})`."
+    elif isinstance(data, str | Path):
+        remedy = f"Read it first, `mdata = sm.read({str(data)!r})`."
+    raise TypeError(f"Expected a MuData, found {'nothing' if data is None else f'the type {kind}'}. {remedy}")

@@ -156,10 +156,7 @@ def fit(
                 colors = ["presence", *filter(None, (batch_key, labels_key))]
                 save_figure(pl.overview(mdata, key, color=colors, batch_key=batch_key, random_state=seed), plot)
         write_mosaic(mdata, target)
-        out.print(
-            f"Trained in {seconds:.0f} s; latent of {mdata.n_obs:,} cells in .obsm['{key}'] of {target}.",
-            highlight=False,
-        )
+        say(f"Trained in {seconds:.0f} s; latent of {mdata.n_obs:,} cells in .obsm['{key}'] of {target}.")
 
 
 @app.command()

@@ -108,9 +108,14 @@ NO_KEYS = {"batch_key": None, "labels_key": None}
 
 ALWAYS = [
     Case("a view", lambda m: m[:50], MosaicAlignmentError, ("is a view", "indices=")),
-    Case("NaN in dense values", with_values("c", at(3, 1, np.nan)), ValueError, ("'c' has 1 NaN", "cell_", "mpute")),
-    Case("NaN in sparse", with_values("a", at(5, 2, np.nan), sparse=True), ValueError, ("'a' has 1 NaN", "cell_")),
-    Case("infinity", with_values("c", at(0, 0, np.inf)), ValueError, ("'c' has 1 NaN or infinite", "cell_")),
+    Case(
+        "a cell with NaN alone",
+        with_values("c", lambda x: x[3].fill(np.nan)),
+        ValueError,
+        ("'c' has only missing values .* in 1 cells", "cell_", "not there"),
+    ),
+    Case("infinity in sparse", with_values("a", at(5, 2, np.inf), sparse=True), ValueError, ("'a' has 1 inf", "cell_")),
+    Case("infinity", with_values("c", at(0, 0, np.inf)), ValueError, ("'c' has 1 infinite", "cell_")),
     Case("a stale map", in_place(stale_subset), MosaicAlignmentError, ("'b' has 10 cells", r"update\(\)")),
     Case("stale order", in_place(stale_order), MosaicAlignmentError, ("'b'", r"update\(\)")),
     Case("repeated cells", repeated_cells, MosaicAlignmentError, ("'b' has repeated", "'twin'"), NO_KEYS),

@@ -17,7 +17,7 @@ from smalti._errors import NonFiniteLossError
 from smalti.data import presence
 from smalti.train import MosaicSplitter
 
-FITTED_AFTERWARDS = ("joint.", "aligners.share", "aligners.axes", "aligners.n_axes")
+FITTED_AFTERWARDS = ("joint.", "translator.", "aligners.share", "aligners.axes", "aligners.n_axes")
 """Entries of the state that are fitted to the trained network."""
 
 

@@ -80,14 +80,15 @@ def test_without_a_column_all_cells_are_one_batch():
 def test_a_batch_must_be_known_for_every_cell():
     mdata = make_mosaic()
     mdata.obs["batch"] = mdata.obs["batch"].astype(object).where(np.arange(mdata.n_obs) > 1, np.nan)
-    with pytest.raises(ValueError, match="'batch' of `mdata.obs` is missing for 2 cells, first 'cell_.*coalesce_obs"):
+    with pytest.raises(ValueError, match="'batch' of `mdata.obs` is missing for 2 cells, first 'cell_.*Fill it in"):
         CategoryField("batch", "batch").register_field(mdata)
 
 
 def test_a_column_that_only_modalities_have_is_refused_with_the_way_to_get_it():
     mdata = make_mosaic(batch=False)
     mdata["b"].obs["donor"] = "d"
-    with pytest.raises(KeyError, match=r"no column 'donor'.*Modalities 'b' have it.*coalesce_obs\(mdata, 'donor'\)"):
+    says = r"no column 'donor'.*Modalities 'b' have 'donor'.*coalesce_obs\(mdata, 'donor'\)"
+    with pytest.raises(KeyError, match=says):
         CategoryField("batch", "donor").validate_field(mdata)
     with pytest.raises(KeyError, match="no column 'site'.*Available: 'label'"):
         CategoryField("batch", "site").validate_field(mdata)

@@ -36,13 +36,13 @@ def kind(request):
     return KINDS[request.param]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
 def test_cells_with_bad_values_are_named(kind, bad):
     x = np.zeros((7, 5))
     x[1, 4] = x[5, 0] = x[5, 2] = bad
     x[0, 1] = x[6, 3] = 2.0
     names = np.array([f"cell_{i}" for i in range(7)])
-    with pytest.raises(ValueError, match="'m' has 3 NaN or infinite values, first in cells 'cell_1', 'cell_5'\\."):
+    with pytest.raises(ValueError, match="'m' has 3 infinite values, first in cells 'cell_1', 'cell_5'\\."):
         check_finite(kind(x), "m", names)
     check_finite(kind(np.nan_to_num(x, posinf=9.0, neginf=-9.0)), "m", names)
 
@@ -50,8 +50,8 @@ def test_cells_with_bad_values_are_named(kind, bad):
 def test_a_bad_value_beyond_the_first_block_is_found(monkeypatch):
     monkeypatch.setattr(_values, "BLOCK", 4)
     x = np.ones((5, 3))
-    x[4, 2] = np.nan
-    with pytest.raises(ValueError, match="has 1 NaN"):
+    x[4, 2] = np.inf
+    with pytest.raises(ValueError, match="has 1 infinite"):
         check_finite(x, "m", np.arange(5))
     x[4, 2] = 0.5
     assert not looks_like_counts(x)

@@ -103,7 +103,7 @@ def test_cells_and_features_with_only_zeros_are_counted() -> None:
 
 def test_unusable_values_are_a_problem_that_names_cells() -> None:
     mdata = make_mosaic()
-    mdata["c"].X[2, 1] = np.nan
+    mdata["c"].X[2, 1] = np.inf
     facts, problems, _ = read_modality(mdata, "c")
     assert facts.likelihood is None
     assert len(problems) == 1

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Plans = Mapping[tuple[str, str], NDArray[np.float64]]
 
 RIDGE = 0.05
+NOTHING = 1e-6
+"""Correlations below it are rounding: their axes are exactly zero, or rows of unit length would be noise."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class SoftCCA:
         sizes = tuple(view.components.shape[1] for view in views.values())
         d = min(n_latent, sorted(sizes)[-2])
         axes, correlations = canonical_axes(_SoftGram(sizes, blocks), ridge, d)
-        correlations = np.clip(correlations, 0.0, 1.0)
+        correlations = np.where(correlations < NOTHING, 0.0, np.clip(correlations, 0.0, 1.0))
         out = {}
         for name, weight in zip(names, axes, strict=True):
             deviation = (views[name].components @ weight).std(axis=0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from smalti._mudata import check_mudata
 from smalti._text import as_text
 
-from ._categories import UNLABELED, CategoryField, coalesce_obs
-from ._containers import check_mudata, from_anndata, read
+from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs
+from ._containers import from_anndata, read
 from ._dataset import Cells, MosaicBatch, MosaicDataset, to_device
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
@@ -18,16 +19,25 @@ from ._modality import (
     check_values,
     infer_encoder_input,
     infer_likelihood,
-    refuse_view,
     resolve_modalities,
 )
 from ._moments import fit_scaled
 from ._patterns import Patterns, find_patterns
-from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, row_maps, shared_cells
+from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
-from ._values import check_varies, counts_layer, looks_like_counts, matrix_of, mostly_ones, nonzero_share
+from ._values import (
+    check_features,
+    check_varies,
+    counts_layer,
+    looks_like_counts,
+    matrix_of,
+    measured_matrix,
+    mostly_ones,
+    nonzero_share,
+)
 
 __all__ = [
+    "BATCH_WORDS",
     "COUNT_LIKELIHOODS",
     "ENCODER_INPUTS",
     "LEAST_SHARED",
@@ -47,6 +57,7 @@ __all__ = [
     "MosaicManager",
     "Patterns",
     "as_text",
+    "check_features",
     "check_mudata",
     "check_values",
     "check_varies",
@@ -62,6 +73,7 @@ __all__ = [
     "looks_like_counts",
     "make_reader",
     "matrix_of",
+    "measured_matrix",
     "mostly_ones",
     "nonzero_share",
     "presence",

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from smalti._mudata import check_mudata
 from smalti._storable import narrow
 from smalti._text import as_text, text_of
 from smalti._validate import shorten
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 UNLABELED = -1
 """Code of a cell without a label."""
+
+
+BATCH_WORDS = ("own", "average")
+"""What ``translate(batch=...)`` takes besides names of batches."""
 
 
 def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
@@ -51,6 +56,7 @@ def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
     MosaicAlignmentError
         If names of cells repeat, or a modality was changed after the MuData was made.
     """
+    check_mudata(mdata)
     out = pd.Series(None, index=mdata.obs_names, dtype=object)
     having = [name for name, mod in mdata.mod.items() if key in mod.obs]
     if not having:
@@ -116,21 +122,30 @@ class CategoryField(BaseAnnDataField):
         if self.column is None:
             return
         if self.column not in adata.obs:
-            inside = [name for name, mod in adata.mod.items() if self.column in mod.obs]
-            remedy = (
-                f"Modalities {shorten(inside)} have it: call `mdata.obs[{self.column!r}] = "
-                f"sm.data.coalesce_obs(mdata, {self.column!r})` first."
-                if inside
-                else f"Available: {shorten(adata.obs.columns, 20)}."
-            )
+            remedy = self._collected(adata)
+            remedy = f"{remedy} first." if remedy else f"Available: {shorten(adata.obs.columns, 20)}."
             raise KeyError(f"`mdata.obs` has no column {self.column!r} (given as {self.key}_key). {remedy}")
         gone = as_text(adata.obs[self.column]).isna()
         if self.missing is None and gone.any():
+            remedy = self._collected(adata)
             raise ValueError(
                 f"Column {self.column!r} of `mdata.obs` is missing for {int(gone.sum())} cells, first "
-                f"{shorten(adata.obs_names[gone])}. Every cell needs a {self.key}: fill it in, for instance with "
-                f"`sm.data.coalesce_obs(mdata, {self.column!r})`."
+                f"{shorten(adata.obs_names[gone])}. Every cell needs a {self.key}. "
+                + (f"{remedy}." if remedy else f"Fill it in, or leave `{self.key}_key` out.")
             )
+
+    def _collected(self, adata: MuData) -> str:
+        """Return what collects the column from the modalities, in words; empty if none of them has it."""
+        owner, _, short = str(self.column).partition(":")
+        name = short if owner in adata.mod and short in adata.mod[owner].obs else self.column
+        inside = [each for each, mod in adata.mod.items() if name in mod.obs]
+        if not inside:
+            return ""
+        told = "" if name == self.column else f" and pass `{self.key}_key={name!r}`"
+        return (
+            f"Modalities {shorten(inside)} have {name!r}: call `mdata.obs[{name!r}] = "
+            f"sm.data.coalesce_obs(mdata, {name!r})`{told}"
+        )
 
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return the categories, sorted."""
@@ -142,7 +157,7 @@ class CategoryField(BaseAnnDataField):
                 f"Column {self.column!r} of `mdata.obs` holds nothing but {self.missing!r} or missing values. "
                 f"Leave `{self.key}_key` out."
             )
-        taken = [name for name in categories if name in self.reserved]
+        taken = [str(name) for name in categories if name in self.reserved]
         if taken:
             raise ValueError(
                 f"Column {self.column!r} of `mdata.obs` has a {self.key} named {shorten(taken)}, a word with a meaning "

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from mudata import MuData
 
 from smalti._mudata import build_mudata, no_pull
 from smalti._validate import check_keys, check_unique, shorten
@@ -20,6 +19,8 @@ from ._values import looks_like_counts, matrix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mudata import MuData
 
 FEATURE_TYPES = "feature_types"
 """Column of ``.var`` in which files of 10x Genomics say what a feature is."""
@@ -211,28 +212,3 @@ def _of_table(adata: AnnData, key: str) -> AnnData:
     if isinstance(values, np.ndarray):
         values = values.astype(np.float32)
     return AnnData(values, obs=pd.DataFrame(index=adata.obs_names), var=pd.DataFrame(index=names))
-
-
-def check_mudata(data: object) -> None:
-    """Raise ``TypeError`` unless ``data`` is a MuData in memory, and say what to do with what it is."""
-    if isinstance(data, MuData):
-        if any(isinstance(modality, MuData) for modality in data.mod.values()):
-            nested = [name for name, modality in data.mod.items() if isinstance(modality, MuData)]
-            raise TypeError(
-                f"Modality {shorten(nested)} is itself a MuData, expected an AnnData: lift its modalities to the top, "
-                f"`mudata.MuData({{**mdata.mod, **mdata[{nested[0]!r}].mod}})` without {nested[0]!r}."
-            )
-        return
-    kind = type(data).__name__
-    remedy = "Make one with `mudata.MuData({'rna': rna, 'adt': adt})` or `sm.from_anndata({'rna': rna, 'adt': adt})`."
-    if isinstance(data, AnnData):
-        remedy = (
-            "Split it with `sm.from_anndata(adata)`, or put it beside the others, `sm.from_anndata({'rna': adata})`."
-        )
-    elif isinstance(data, Mapping):
-        remedy = "Join them with `sm.from_anndata(modalities)`."
-    elif isinstance(data, list | tuple):
-        remedy = "Name them and join them with `sm.from_anndata({'rna': first, 'adt': second})`."
-    elif isinstance(data, str | Path):
-        remedy = f"Read it first, `mdata = sm.read({str(data)!r})`."
-    raise TypeError(f"Expected a MuData, found {'nothing' if data is None else f'the type {kind}'}. {remedy}")

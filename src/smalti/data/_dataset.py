@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ._reader import ModalityReader
+    from ._reader import CSRReader, ModalityReader
 
 
 class Cells(NamedTuple):
@@ -85,6 +85,9 @@ class MosaicBatch(TypedDict):
     cells: Cells
     """Positions of the cells that have a modality, two, or exactly some; modalities that the data do not have at all
     are left out."""
+    missing: dict[str, Tensor]
+    """For modalities of which some values are missing (NaN), which, ``(B, G)`` bool. Networks see means in their place,
+    likelihoods leave them out."""
 
 
 def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
@@ -102,6 +105,7 @@ def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
                 for field, part in minibatch["cells"]._asdict().items()
             }
         ),
+        missing={name: block.to(device) for name, block in minibatch["missing"].items()},
     )
 
 
@@ -118,6 +122,8 @@ class MosaicDataset(Dataset[MosaicBatch]):
         Reader of the values of each modality that the data have.
     components
         Reader of given components, for modalities that have some.
+    missing
+        Reader of what is missing, for modalities that lack some values.
     maps
         Row map of each modality, ``(n_obs,)`` int64, ``-1`` where absent.
     batch, labels
@@ -140,9 +146,11 @@ class MosaicDataset(Dataset[MosaicBatch]):
         batch: NDArray[np.int64],
         labels: NDArray[np.int64],
         components: Mapping[str, ModalityReader] | None = None,
+        missing: Mapping[str, CSRReader] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
         self.readers, self.components, self.maps = dict(readers), dict(components or {}), dict(maps)
+        self.missing = dict(missing or {})
         self.batch, self.labels, self.presence = batch, labels, presence
         self._columns = [i for i, name in enumerate(names) if name in self.readers]
         self._names = [names[i] for i in self._columns]
@@ -161,4 +169,8 @@ class MosaicDataset(Dataset[MosaicBatch]):
             values={name: reader.read(self.maps[name][at]) for name, reader in self.readers.items()},
             components={name: reader.read(self.maps[name][at]) for name, reader in self.components.items()},
             cells=find_cells(self.presence[at][:, self._columns], self._names),
+            missing={name: self._gone(name, reader, at) for name, reader in self.missing.items()},
         )
+
+    def _gone(self, name: str, reader: CSRReader, at: NDArray[np.int64]) -> Tensor:
+        return reader.read(self.maps[name][at]).to_dense(reader.n_columns) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,10 +10,20 @@ import pandas as pd
 from rich.table import Table
 from scvi.data.fields import BaseAnnDataField
 
+from smalti._missing import (
+    STANDS_OUT,
+    count_limit,
+    feature_levels,
+    filled,
+    has_missing,
+    largest_counts,
+    missing_of,
+    without_artefacts,
+)
 from smalti._text import as_text, text_of
 from smalti._validate import check_keys, check_names_equal, shorten
 
-from ._modality import ENCODER_INPUTS, Modality, check_values
+from ._modality import COUNT_LIKELIHOODS, ENCODER_INPUTS, Modality, check_values
 from ._presence import row_maps
 from ._values import components_of, matrix_of
 
@@ -44,6 +55,8 @@ class ModalityField(BaseAnnDataField):
         self.name = name
         self.spec = spec
         self.batch_key = batch_key
+        self._levels: NDArray[np.float64] | None = None
+        self._limit: float | None = None
 
     @property
     def registry_key(self) -> str:
@@ -75,9 +88,34 @@ class ModalityField(BaseAnnDataField):
         """Never: the field always has a modality."""
         return False
 
-    def get_field_data(self, adata: MuData) -> Any:
+    def stored(self, adata: MuData) -> Any:
         """Return the matrix of the modality, its own rows, as stored."""
         return matrix_of(adata.mod[self.name], self.spec.layer, self.name)
+
+    def get_field_data(self, adata: MuData) -> Any:
+        """Return the matrix of the modality, means of training in place of missing values (NaN)."""
+        x = self._known(adata)
+        if not has_missing(x):
+            return x
+        if self._levels is None:
+            raise ValueError(
+                f"Modality {self.name!r} has missing values (NaN), for which this stored model knows no means: it was "
+                "made by an earlier version. Train it again, or impute the values."
+            )
+        return filled(x, self._levels, self._counts)
+
+    def missing(self, adata: MuData) -> Any:
+        """Return where values are missing, ``(n, G)`` sparse boolean; ``None`` if nowhere."""
+        x = self._known(adata)
+        return missing_of(x) if has_missing(x) else None
+
+    def _known(self, adata: MuData) -> Any:
+        """Return the matrix with missing values in place of counts that are taken for artefacts."""
+        return without_artefacts(self.stored(adata), self._limit)
+
+    @property
+    def _counts(self) -> bool:
+        return self.spec.likelihood in COUNT_LIKELIHOODS
 
     def has_values(self, adata: MuData) -> bool:
         """Return whether the modality still has the matrix."""
@@ -90,7 +128,15 @@ class ModalityField(BaseAnnDataField):
     def register_field(self, adata: MuData) -> dict[str, Any]:
         """Return names of variables, width of an ``.obsm`` input and the feature mask."""
         mod = adata.mod[self.name]
+        stored = self.stored(adata)
+        self._limit = count_limit(stored) if self._counts else None
+        known = without_artefacts(stored, self._limit)
+        self._levels = feature_levels(known, self._counts)
+        if known is not stored:
+            self._warn_of_artefacts(adata)
         state: dict[str, Any] = {
+            "levels": self._levels,
+            "count_limit": self._limit,
             "column_names": mod.var_names.to_numpy().astype(str),
             "n_vars": int(mod.n_vars),
             "spec": self.spec.to_dict(),
@@ -103,6 +149,9 @@ class ModalityField(BaseAnnDataField):
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
         """Check the variables of a query against those the model knows; an absent modality is fine."""
+        if state_registry.get("levels") is not None:
+            self._levels = np.asarray(state_registry["levels"], dtype=np.float64)
+            self._limit = state_registry["count_limit"]
         if self.name in adata_target.mod:
             check_names_equal(
                 adata_target.mod[self.name].var_names.to_numpy(),
@@ -121,6 +170,18 @@ class ModalityField(BaseAnnDataField):
                         f"trained on {state_registry['n_input']}. Apply the same transform as for training."
                     )
         return state_registry
+
+    def _warn_of_artefacts(self, adata: MuData) -> None:
+        largest = largest_counts(self.stored(adata))
+        odd = np.flatnonzero(largest > (self._limit or np.inf))
+        first = adata.mod[self.name].obs_names[odd[0]]
+        warnings.warn(
+            f"Modality {self.name!r} has counts above {self._limit:,.0f}, {STANDS_OUT} times the largest of a typical "
+            f"cell, in {len(odd):,} cells, first {first!r} with {largest[odd[0]]:,.0f}. "
+            "They are taken for artefacts and count as missing.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def get_summary_stats(self, state_registry: dict[str, Any]) -> dict[str, int]:
         """Return ``{"n_x_<name>": number of variables}``; keys of scvi-tools' summary cannot have dots."""

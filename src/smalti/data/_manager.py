@@ -16,9 +16,8 @@ from ._categories import CategoryField
 from ._dataset import MosaicDataset
 from ._fields import ModalityField
 from ._fingerprint import Fingerprint, fingerprint
-from ._modality import check_cells
-from ._presence import row_maps
-from ._reader import make_reader
+from ._presence import check_cells, row_maps
+from ._reader import CSRReader, make_reader
 from ._values import components_of
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class MosaicManager(AnnDataManager):
         for field in self.modality_fields:
             if field.name in self.adata.mod:
                 mod = self.adata.mod[field.name]
-                layer = field.get_field_data(self.adata) if field.has_values(self.adata) else None
+                layer = field.stored(self.adata) if field.has_values(self.adata) else None
                 given = [] if field.input_key is None else [mod.obsm.get(field.input_key)]
                 matrices[field.name] = [x for x in (layer, *given) if x is not None]
         columns = [field.column for field in self.fields if isinstance(field, CategoryField) and field.column]
@@ -157,10 +156,14 @@ class MosaicManager(AnnDataManager):
         """
         readers: dict[str, ModalityReader] = {}
         components: dict[str, ModalityReader] = {}
+        missing: dict[str, CSRReader] = {}
         for field in self.modality_fields:
             if field.name not in self.adata.mod:
                 continue
             readers[field.name] = make_reader(field.get_field_data(self.adata))
+            gone = field.missing(self.adata)
+            if gone is not None:
+                missing[field.name] = CSRReader(gone)
             if field.input_key is not None:
                 components[field.name] = make_reader(
                     components_of(self.adata.mod[field.name], field.input_key, field.name)
@@ -174,6 +177,7 @@ class MosaicManager(AnnDataManager):
             batch=codes[REGISTRY_KEYS.BATCH_KEY],
             labels=codes[REGISTRY_KEYS.LABELS_KEY],
             components=components,
+            missing=missing,
             indices=indices,
         )
 

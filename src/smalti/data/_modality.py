@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from smalti._errors import MosaicAlignmentError
 from smalti._validate import check_choice, check_keys, check_positive, check_unique, shorten
 from smalti.nn import GateKind
 
-from ._presence import presence, row_maps
+from ._presence import check_cells
 from ._values import (
+    check_features,
     check_finite,
     check_varies,
     components_of,
@@ -196,49 +197,27 @@ def resolve_modalities(
         raise ValueError(f"Expected at least two modalities, found {shorten(specs) or 'none'}.")
     if required:
         check_keys(specs, list(mdata.mod), "`modalities`")
+    unnamed = [name for name, spec in specs.items() if spec.likelihood is None]
     here = [name for name in specs if name in mdata.mod]
     if not here:
         raise KeyError(f"None of the modalities {shorten(specs, 20)} is in the MuData, which has {shorten(mdata.mod)}.")
     check_cells(mdata, here)
-    return {
+    found = {
         name: _resolve(mdata, name, spec, must_vary=required) if name in here else spec for name, spec in specs.items()
     }
+    if required and unnamed:
+        _tell({name: found[name] for name in unnamed})
+    return found
 
 
-def refuse_view(mdata: MuData) -> None:
-    """Raise :class:`~smalti._errors.MosaicAlignmentError` for a view: copying one may change the order of its cells."""
-    if mdata.is_view:
-        raise MosaicAlignmentError(
-            "The MuData is a view, and copying one may change the order of its cells. Pass `indices=` instead, or "
-            "make the copy yourself (`mdata = mdata[...].copy()`) and use its `obs_names`."
-        )
-
-
-def check_cells(mdata: MuData, names: list[str]) -> None:
-    """Check that every cell can be found in every one of the modalities ``names``, and that none is empty.
-
-    Raises
-    ------
-    ValueError
-        If a modality has no cell or no variable.
-    MosaicAlignmentError
-        If ``mdata`` is a view, maps are stale or ambiguous, or a cell has no modality.
-    """
-    refuse_view(mdata)
-    for name in names:
-        if mdata.mod[name].n_obs == 0:
-            raise ValueError(
-                f"Modality {name!r} has no cell. Leave it out with `modalities={[n for n in names if n != name]}`."
-            )
-        if mdata.mod[name].n_vars == 0:
-            raise ValueError(f"Modality {name!r} has no variable. Leave it out of `modalities`.")
-    row_maps(mdata, names)
-    lonely = ~presence(mdata, names).any(axis=1)
-    if lonely.any():
-        raise MosaicAlignmentError(
-            f"{int(lonely.sum())} cells were measured in none of the modalities {shorten(names)}: "
-            f"{shorten(mdata.obs_names[lonely])}. Remove them (`mdata[keep].copy()`) or name more modalities."
-        )
+def _tell(specs: Mapping[str, Modality]) -> None:
+    """Print what was inferred, where a user sees it and no program reads it."""
+    said = [
+        f"{name!r}: {spec.likelihood!r}{f' (layer {spec.layer!r})' if spec.layer else ''}, encoder sees "
+        f"{spec.encoder_input!r}"
+        for name, spec in specs.items()
+    ]
+    print(f"Inferred from the values: {'; '.join(said)}. Name others in `modalities=`.", file=sys.stderr)
 
 
 def check_values(mdata: MuData, name: str, spec: Modality) -> Any:
@@ -272,6 +251,8 @@ def _resolve(mdata: MuData, name: str, spec: Modality, *, must_vary: bool) -> Mo
             stacklevel=4,
         )
     x = check_values(mdata, name, spec)
+    if must_vary:
+        check_features(x, name, adata.var_names)
     likelihood = spec.likelihood
     if likelihood is None:
         likelihood = infer_likelihood(x)

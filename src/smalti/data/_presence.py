@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from smalti._errors import MosaicAlignmentError
+from smalti._mudata import check_mudata
 from smalti._validate import check_keys, shorten
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def row_maps(mdata: MuData, modalities: Sequence[str] | None = None) -> dict[str
     MosaicAlignmentError
         If names of cells repeat, or a modality was changed after the MuData was made, so that the map is stale.
     """
+    check_mudata(mdata)
     names = list(mdata.mod) if modalities is None else list(modalities)
     check_keys(names, list(mdata.mod), "Modality")
     return {name: _row_map(mdata, name) for name in names}
@@ -143,3 +145,40 @@ def _row_map(mdata: MuData, name: str) -> NDArray[np.int64]:
             "anew with `MuData(mdata.mod)`."
         )
     return rows
+
+
+def refuse_view(mdata: MuData) -> None:
+    """Raise :class:`~smalti._errors.MosaicAlignmentError` for a view: copying one may change the order of its cells."""
+    check_mudata(mdata)
+    if mdata.is_view:
+        raise MosaicAlignmentError(
+            "The MuData is a view, and copying one may change the order of its cells. Pass `indices=` instead, or "
+            "make the copy yourself (`mdata = mdata[...].copy()`) and use its `obs_names`."
+        )
+
+
+def check_cells(mdata: MuData, names: list[str]) -> None:
+    """Check that every cell can be found in every one of the modalities ``names``, and that none is empty.
+
+    Raises
+    ------
+    ValueError
+        If a modality has no cell or no variable.
+    MosaicAlignmentError
+        If ``mdata`` is a view, maps are stale or ambiguous, or a cell has no modality.
+    """
+    refuse_view(mdata)
+    for name in names:
+        if mdata.mod[name].n_obs == 0:
+            raise ValueError(
+                f"Modality {name!r} has no cell. Leave it out with `modalities={[n for n in names if n != name]}`."
+            )
+        if mdata.mod[name].n_vars == 0:
+            raise ValueError(f"Modality {name!r} has no variable. Leave it out of `modalities`.")
+    row_maps(mdata, names)
+    lonely = ~presence(mdata, names).any(axis=1)
+    if lonely.any():
+        raise MosaicAlignmentError(
+            f"{int(lonely.sum())} cells were measured in none of the modalities {shorten(names)}: "
+            f"{shorten(mdata.obs_names[lonely])}. Remove them (`mdata[keep].copy()`) or name more modalities."
+        )

@@ -40,7 +40,7 @@ class CSRReader:
             x = x.copy()
             x.sum_duplicates()
         self.indptr = np.asarray(x.indptr, dtype=np.int64)
-        self.indices, self.data = x.indices, x.data
+        self.indices, self.data, self.n_columns = x.indices, x.data, int(x.shape[1])
 
     def read(self, rows: NDArray[np.int64]) -> SparseRows:
         """Return the rows; gathering is vectorised, its work proportional to the stored values."""

@@ -9,6 +9,7 @@ from weakref import finalize
 import numpy as np
 import scipy.sparse as sp
 
+from smalti._missing import feature_levels, has_missing, measured, missing_of
 from smalti._validate import check_keys, shorten
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
             finalize(adata, _read.pop, id(adata), None)
         kept[layer] = _in_memory(x, modality)
     return kept[layer]
+
+
+def measured_matrix(adata: AnnData, layer: str | None, modality: str) -> Any:
+    """Return :func:`matrix_of` with missing values filled in by means of features, see :mod:`smalti._missing`."""
+    x = matrix_of(adata, layer, modality)
+    return measured(x, looks_like_counts(x)) if has_missing(x) else x
 
 
 _read: dict[int, dict[str | None, Any]] = {}
@@ -101,11 +108,11 @@ def components_of(adata: AnnData, key: str, modality: str) -> NDArray[Any]:
 def stored_values(x: Any) -> NDArray[Any]:
     """Return the stored values of a sparse matrix, or all values of a dense one as they lie in memory, flat.
 
-    Nothing is copied, unless a dense matrix is a strided part of another.
+    Missing values (NaN) are left out. Nothing is copied, unless there are some or a dense matrix is a strided part of
+    another.
     """
-    if sp.issparse(x):
-        return np.asarray(x.data)
-    return np.asarray(x).ravel(order="K")
+    values = np.asarray(x.data) if sp.issparse(x) else np.asarray(x).ravel(order="K")
+    return values[~np.isnan(values)] if has_missing(x) else values
 
 
 def nonzero_share(x: Any) -> float:
@@ -115,31 +122,40 @@ def nonzero_share(x: Any) -> float:
 
 
 def check_finite(x: Any, modality: str, names: Any) -> None:
-    """Raise ``ValueError`` naming the first cells with NaN or infinite values."""
-    values = stored_values(x)
+    """Raise ``ValueError`` naming the first cells with infinite values, or with missing (NaN) values alone."""
+    values = np.asarray(x.data) if sp.issparse(x) else np.asarray(x).ravel(order="K")
     if values.dtype.kind not in "fiub":
         raise ValueError(f"Modality {modality!r} holds values of type {values.dtype}, expected numbers.")
     if values.dtype.kind != "f":
         return
     if values.dtype.itemsize > 4:
-        largest = max((float(np.abs(values[i : i + BLOCK]).max()) for i in range(0, values.size, BLOCK)), default=0.0)
+        blocks = (values[i : i + BLOCK] for i in range(0, values.size, BLOCK))
+        largest = max((float(np.nanmax(np.abs(block), initial=0.0)) for block in blocks), default=0.0)
         if np.isfinite(largest) and largest > LARGEST:
             raise ValueError(
                 f"Modality {modality!r} has values up to {largest:.3g}, too large for single precision, in which "
                 f"models compute (at most {LARGEST:.3g}). Look for a wrong entry, or rescale the modality."
             )
-    bad = sum(int((~np.isfinite(values[i : i + BLOCK])).sum()) for i in range(0, values.size, BLOCK))
+    bad = sum(int(np.isinf(values[i : i + BLOCK]).sum()) for i in range(0, values.size, BLOCK))
     if bad:
         if sp.issparse(x):
             coordinates = x.tocoo()
-            rows = coordinates.row[~np.isfinite(coordinates.data)]
+            rows = coordinates.row[np.isinf(coordinates.data)]
         else:
-            rows = np.flatnonzero(~np.isfinite(np.asarray(x)).all(axis=1))
+            rows = np.flatnonzero(np.isinf(np.asarray(x)).any(axis=1))
         raise ValueError(
-            f"Modality {modality!r} has {bad} NaN or infinite values, first in cells "
-            f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or impute the "
-            "values, or, if whole features were not measured in a batch, set them to zero and pass a `feature_mask`."
+            f"Modality {modality!r} has {bad} infinite values, first in cells "
+            f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or set the values "
+            "to NaN if they are not known."
         )
+    if has_missing(x):
+        empty = np.asarray(missing_of(x).sum(axis=1)).ravel() == x.shape[1]
+        if empty.any():
+            raise ValueError(
+                f"Modality {modality!r} has only missing values (NaN) in {int(empty.sum())} cells, first "
+                f"{shorten(np.asarray(names)[empty])}. Remove those cells from the modality: what was not measured is "
+                "not there."
+            )
 
 
 def counts_layer(adata: AnnData) -> str | None:
@@ -163,6 +179,7 @@ def varies(x: Any) -> bool:
     """Return whether not all cells have the same values."""
     if x.shape[0] < 2:
         return False
+    x = measured(x, counts=False)
     if sp.issparse(x):
         if x.nnz == 0 or not np.any(x.data):
             return False
@@ -199,6 +216,17 @@ def describe_bad_counts(x: Any) -> str:
         return f"{negative} values are negative (minimum {values.min():.4g})"
     fractional = values[values != np.floor(values)]
     return f"{fractional.size} values are not integers (such as {fractional[0]:.4g})"
+
+
+def check_features(x: Any, modality: str, names: Any) -> None:
+    """Raise ``ValueError`` naming the first features that are missing (NaN) in every cell."""
+    if has_missing(x):
+        empty = np.isnan(feature_levels(x, counts=False))
+        if empty.any():
+            raise ValueError(
+                f"Modality {modality!r} has {int(empty.sum())} features that are missing (NaN) in every cell, first "
+                f"{shorten(np.asarray(names)[empty])}. Remove them: `mdata[{modality!r}][:, keep].copy()`."
+            )
 
 
 def check_varies(x: Any, name: str) -> None:

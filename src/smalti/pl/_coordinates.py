@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
+from smalti._compat import umap_key
 from smalti._validate import check_count
 
 if TYPE_CHECKING:
@@ -48,14 +49,15 @@ def umap_coordinates(
         sc.pp.neighbors(cells, n_neighbors=min(n_neighbors, cells.n_obs - 1), use_rep="X", random_state=random_state)
         sc.tl.umap(cells, min_dist=min_dist, random_state=random_state)
     out = np.full((len(z), 2), np.nan, dtype=np.float32)
-    out[here] = cells.obsm["X_umap"]
+    out[here] = cells.obsm[umap_key(cells.obsm)]
     return out
 
 
 def stored_umap(mdata: MuData, key: str) -> NDArray[Any] | None:
-    """Return ``mdata.obsm["X_umap"]`` if scanpy computed it from ``mdata.obsm[key]``, else ``None``."""
+    """Return scanpy's UMAP in ``mdata.obsm`` if it was computed from ``mdata.obsm[key]``, else ``None``."""
     neighbors = mdata.uns.get("neighbors", {})
     made_from = neighbors.get("params", {}).get("use_rep")
-    if made_from != key or "X_umap" not in mdata.obsm or np.isnan(mdata.obsm[key]).any():
+    stored = umap_key(mdata.obsm)
+    if made_from != key or stored is None or np.isnan(mdata.obsm[key]).any():
         return None
-    return np.asarray(mdata.obsm["X_umap"])
+    return np.asarray(mdata.obsm[stored])

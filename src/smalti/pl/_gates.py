@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_count, check_keys
 
 from ._axes import figure_of, make_axes
@@ -34,8 +35,9 @@ def gates(
     """Draw the gates that a selector or ``model.write_gates`` wrote into a modality.
 
     Two pictures, three with local gates: how many gates were open at each price that was tried (selectors) or in each
-    epoch (models); the features or groups with the widest gates, filled if selected; and the share of the cells of each
-    category in which the gates of the features that differ most are open.
+    epoch (models); the features with the largest effect on the latent (models), or the features or groups with the
+    widest gates, filled if selected; and the share of the cells of each category in which the gates of the features
+    that differ most are open.
 
     Parameters
     ----------
@@ -57,6 +59,7 @@ def gates(
     KeyError
         If the modality has no gates, or there are none by that category.
     """
+    check_mudata(mdata)
     check_count(n_top, "n_top")
     check_keys([modality], list(mdata.mod), "Modality")
     adata = mdata.mod[modality]
@@ -95,14 +98,17 @@ def _draw_path(ax: Axes, uns: Any, modality: str) -> None:
 
 def _draw_top(ax: Axes, adata: Any, uns: Any, n_top: int) -> None:
     table = uns["groups"] if "groups" in uns else adata.var
-    table = table.iloc[np.argsort(-table["gate_prob"].to_numpy(), kind="stable")[:n_top]][::-1]
+    by = "effect" if "effect" in table else "gate_prob"
+    order = np.lexsort([-table["gate"].to_numpy(), -table["gate_prob"].to_numpy(), -table[by].to_numpy()])
+    table = table.iloc[order[:n_top]][::-1]
     selected = table["selected"].to_numpy(dtype=bool)
-    ax.barh(
-        np.arange(len(table)), table["gate_prob"], color=np.where(selected, COLOR, "white"), edgecolor=COLOR, height=0.7
-    )
+    ax.barh(np.arange(len(table)), table[by], color=np.where(selected, COLOR, "white"), edgecolor=COLOR, height=0.7)
     ax.set_yticks(np.arange(len(table)), [str(name) for name in table.index], fontsize=7)
-    ax.set(xlim=(0, 1), xlabel="probability to be open")
-    _quiet(ax, "widest groups" if "groups" in uns else "widest gates")
+    if by == "effect":
+        ax.set(xlim=(0, None), xlabel="effect on the latent")
+    else:
+        ax.set(xlim=(0, 1), xlabel="probability to be open")
+    _quiet(ax, "widest groups" if "groups" in uns else "largest effects" if by == "effect" else "widest gates")
 
 
 def _draw_local(ax: Axes, adata: Any, key: str, n_top: int) -> None:

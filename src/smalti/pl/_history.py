@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-MONITOR = "monitor"
+MONITOR, BEST_EPOCH = "monitor", "best_epoch"
 REPEATED = ("elbo", "reconstruction_loss", "kl_local", "kl_global")
 """What scvi-tools logs besides the model's own terms; the same numbers on another scale."""
 MIN_WIDTH = 4.2
@@ -92,7 +92,12 @@ def history(
 
 
 def best_epoch(logged: Mapping[str, Any]) -> float | None:
-    """Return the epoch of the lowest monitor on validation cells; ``None`` if nothing was held out."""
+    """Return the epoch whose weights were kept; ``None`` if nothing was held out.
+
+    Models note it; of other histories it is that of the lowest monitor on validation cells.
+    """
+    if BEST_EPOCH in logged:
+        return float(_series(logged[BEST_EPOCH])[0][0])
     if f"{MONITOR}_validation" not in logged:
         return None
     epochs, values = _series(logged[f"{MONITOR}_validation"])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from smalti._mudata import check_mudata
 from smalti.data import find_patterns, presence
 from smalti.tl import cell_values, find_key
 
@@ -90,6 +91,7 @@ def latent(
     ValueError
         If coordinates or axes have the wrong shape or number.
     """
+    check_mudata(mdata)
     names = [color] if isinstance(color, str) else list(color)
     columns = [_presence_names(mdata) if name == PRESENCE else cell_values(mdata, name, layer=layer) for name in names]
     xy, name = _coordinates(mdata, key, coordinates, n_neighbors, random_state)

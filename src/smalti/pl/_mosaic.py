@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_count, check_keys
 from smalti.data import find_patterns, presence
 
@@ -83,6 +84,7 @@ def mosaic(
     MosaicAlignmentError
         If the map between cells and rows is stale.
     """
+    check_mudata(mdata)
     names = list(mdata.mod) if modalities is None else list(modalities)
     here = presence(mdata, names)
     check_count(max_blocks, "max_blocks")

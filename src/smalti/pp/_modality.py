@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from smalti._mudata import check_mudata
 from smalti._text import as_text
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
-from smalti.data import CategoryField, row_maps
+from smalti.data import CategoryField, measured_matrix, row_maps
 
 from ._arrays import as_rows
 from ._base import LinearTransform
@@ -111,7 +112,7 @@ def fit_modality(
     ValueError
         If the transform cannot be fitted to the values, or no cell of the modality is to be fitted.
     """
-    x = _values(mdata, modality, layer)
+    x = _values(mdata, modality, layer, fill=not isinstance(transform, BulkTransform))
     check_unique(mdata.mod[modality].var_names, f"Variable names of modality {modality!r}")
     cells = _training_cells(mdata, train)
     batches = () if batch_key is None else tuple(np.unique(_column(mdata, batch_key)[cells]))
@@ -177,7 +178,7 @@ def apply(
     ValueError
         If the features differ.
     """
-    x = _values(mdata, modality, transform.layer)
+    x = _values(mdata, modality, transform.layer, fill=not isinstance(transform.transform, BulkTransform))
     check_names_equal(
         list(mdata.mod[modality].var_names),
         list(transform.var_names),
@@ -193,12 +194,14 @@ def apply(
     return out
 
 
-def _values(mdata: MuData, modality: str, layer: str | None) -> Any:
+def _values(mdata: MuData, modality: str, layer: str | None, *, fill: bool) -> Any:
+    check_mudata(mdata)
     check_keys([modality], list(mdata.mod), "Modality")
     adata = mdata.mod[modality]
     if layer is not None:
         check_keys([layer], [k for k in adata.layers if k], f"Layer of modality {modality!r}")
-    return adata.X if layer is None else adata.layers[layer]
+    x = adata.X if layer is None else adata.layers[layer]
+    return measured_matrix(adata, layer, modality) if fill and x is not None else x
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pandas as pd
 import scanpy as sc
 
 from smalti._validate import check_keys
-from smalti.data import looks_like_counts, matrix_of
+from smalti.data import looks_like_counts, measured_matrix
 
 from ._path import jaccard
 
@@ -43,7 +43,7 @@ def hvg_agreement(mdata: MuData, modality: str, *, layer: str | None = None) -> 
     check_keys([modality], list(mdata.mod), "Modality")
     adata = mdata.mod[modality]
     check_keys(["selected"], list(adata.var), f"Column of `.var` of modality {modality!r} (call a selector first)")
-    x = matrix_of(adata, layer, modality)
+    x = measured_matrix(adata, layer, modality)
     if looks_like_counts(x):
         copy = sc.AnnData(x.astype(np.float32))  # log-normalised in place
         copy.var_names = adata.var_names

@@ -10,7 +10,15 @@ import torch
 
 from smalti._text import as_text
 from smalti._validate import check_count, check_keys
-from smalti.data import CategoryField, fit_scaled, looks_like_counts, make_reader, matrix_of, refuse_view, row_maps
+from smalti.data import (
+    CategoryField,
+    fit_scaled,
+    looks_like_counts,
+    make_reader,
+    measured_matrix,
+    refuse_view,
+    row_maps,
+)
 from smalti.nn import ScaledInput
 
 if TYPE_CHECKING:
@@ -63,7 +71,7 @@ class Values:
         refuse_view(mdata)
         check_keys([modality], list(mdata.mod), "Modality")
         adata = mdata.mod[modality]
-        x = matrix_of(adata, layer, modality)
+        x = measured_matrix(adata, layer, modality)
         self.modality, self.names = modality, adata.var_names
         self.rows = row_maps(mdata, [modality])[modality]
         codes = np.zeros(mdata.n_obs, dtype=np.int64)

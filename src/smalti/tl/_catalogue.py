@@ -155,6 +155,7 @@ def example_code(
     batch_key: str | None = None,
     labels_key: str | None = None,
     links: str = "",
+    bulk: Mapping[str, str | None] | None = None,
 ) -> str:
     """Return the code that fits a model to ``mdata``.
 
@@ -168,6 +169,8 @@ def example_code(
         Columns with batches and labels.
     links
         Lines that make a table ``links``; empty for none.
+    bulk
+        Modalities that ``pp.bulk`` must prepare, with the layer that holds their values.
 
     Returns
     -------
@@ -183,7 +186,12 @@ def example_code(
         "pass_links": ", links=links" if links else "",
     }
     long = ", modalities={\n    " + ",\n    ".join(specs) + f",\n}}{batch}"
-    lines = []
+    lines = [
+        f"sm.pp.bulk(mdata, {key!r}, kind='counts'{f', layer={layer!r}' if layer else ''})"
+        for key, layer in (bulk or {}).items()
+    ]
+    if bulk:
+        lines.append("mdata = sm.pp.as_modalities(mdata)  # logarithms, in standard deviations")
     for text in entry(name).code:
         line = text.format(**filled)
         if specs and max(map(len, line.splitlines()), default=0) > WIDTH:

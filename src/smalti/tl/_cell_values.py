@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from smalti._mudata import check_mudata
 from smalti._validate import shorten
-from smalti.data import looks_like_counts, matrix_of, row_maps
+from smalti.data import looks_like_counts, matrix_of, measured_matrix, row_maps
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -50,6 +51,7 @@ def cell_values(mdata: MuData, name: str, *, layer: str | None = None, log: bool
     KeyError
         If nothing has that name, or several modalities have such a feature.
     """
+    check_mudata(mdata)
     if name in mdata.obs:
         return pd.Series(mdata.obs[name])
     if (found := PREDICTED.fullmatch(name)) and f"{found['key']}_{found['modality']}" in mdata.obsm:
@@ -71,7 +73,7 @@ def _feature(mdata: MuData, name: str, modality: str, feature: str, layer: str |
     values = np.asarray(column.todense() if sp.issparse(column) else column, dtype=float).ravel()
     scale = layer or ""
     if log and looks_like_counts(matrix):
-        total = np.asarray(matrix.sum(axis=1), dtype=float).ravel()
+        total = np.asarray(measured_matrix(mdata.mod[modality], layer, modality).sum(axis=1), dtype=float).ravel()
         typical = float(np.median(total[total > 0])) if (total > 0).any() else 1.0
         values = np.log1p(values * typical / np.maximum(total, 1))
         scale = "log(1 + counts per median cell)"

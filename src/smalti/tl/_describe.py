@@ -11,11 +11,12 @@ import pandas as pd
 from smalti._errors import SmaltiError
 from smalti._validate import shorten
 from smalti.data import (
+    BATCH_WORDS,
     UNLABELED,
     CategoryField,
     check_mudata,
     find_patterns,
-    matrix_of,
+    measured_matrix,
     refuse_view,
     row_maps,
     shared_cells,
@@ -110,7 +111,7 @@ def describe_mosaic(
         notes += odd
         if modalities[name].median_total is None or complaints:
             continue
-        x = matrix_of(mdata.mod[name], modalities[name].layer, name)
+        x = measured_matrix(mdata.mod[name], modalities[name].layer, name)
         sums[name] = totals(x)
         notes += outlier_notes(x, name, mdata.mod[name].obs_names, mdata.mod[name].var_names)
         if len(batch_names) > 1:
@@ -150,6 +151,7 @@ def describe_mosaic(
             batch_key=batch_key,
             labels_key=labels_key,
             links=find_links(mdata, used),
+            bulk={name: modalities[name].layer for name in used if modalities[name].bulk},
         ),
     )
 
@@ -165,7 +167,8 @@ def _codes(
     mdata: MuData, key: str, column: str | None, missing: str | None, problems: list[str]
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Return the code of every cell, -1 where missing, and the names of categories; a bad column is a problem."""
-    field = CategoryField(key, column, missing)
+    reserved = BATCH_WORDS if missing is None else ()
+    field = CategoryField(key, column, missing, reserved=reserved)
     if column is None:
         return field.codes(mdata, {}), []
     try:
@@ -173,7 +176,7 @@ def _codes(
     except ValueError as error:
         problems.append(str(error))
     try:
-        state = CategoryField(key, column, missing or "").register_field(mdata)
+        state = CategoryField(key, column, missing or "", reserved=reserved).register_field(mdata)
     except ValueError as error:
         problems.append(str(error))
         return np.full(mdata.n_obs, UNLABELED, dtype=np.int64), []
@@ -202,7 +205,7 @@ def _specifications(modalities: dict[str, ModalityDescription]) -> dict[str, str
     """Return what ``setup_mudata`` is told of each modality, as code."""
     specs = {}
     for name, facts in modalities.items():
-        specs[name] = repr(facts.likelihood)
-        if facts.layer is not None:
+        specs[name] = repr("gaussian" if facts.bulk else facts.likelihood)
+        if facts.layer is not None and not facts.bulk:
             specs[name] = f"sm.data.Modality(likelihood={facts.likelihood!r}, layer={facts.layer!r})"
     return specs

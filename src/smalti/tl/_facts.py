@@ -9,8 +9,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from smalti._errors import SmaltiError
+from smalti._missing import has_missing, largest_counts, measured, missing_of
 from smalti.data import (
     Modality,
+    check_features,
     check_values,
     check_varies,
     counts_layer,
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+BULK_READS = 1e6
+"""Median total count above which samples are no single cells; those have up to some 1e5."""
+LARGEST_LOG = 1000.0
+"""Non-negative reals above it are no logarithms."""
 SURELY_SEEN = 20.0
 """Cells of a batch in which a feature must be expected before its absence is remarked on. By chance it is then absent
 once in e^20 times; with 10 cells there were false alarms on 25,734 regions in 12 batches."""
@@ -51,6 +57,8 @@ class ModalityDescription:
     """What a model infers; ``None`` if the values are unusable."""
     encoder_input: str | None = None
     """What a model's encoder will see; ``None`` if the values are unusable."""
+    bulk: bool = False
+    """Whether values are reads or intensities of a bulk assay that nobody took logarithms of; ``pp.bulk`` does."""
 
 
 def read_presence(mdata: MuData) -> tuple[NDArray[np.bool_], list[str]]:
@@ -79,6 +87,7 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
     try:
         x = check_values(mdata, name, Modality(layer=layer))
         check_varies(x, name)
+        check_features(x, name, adata.var_names)
     except (ValueError, KeyError) as error:
         return ModalityDescription(**size), [str(error.args[0])], []
     likelihood = infer_likelihood(x)
@@ -87,11 +96,34 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
         layer=layer,
         values=_in_words(x),
         nonzero=nonzero_share(x),
-        median_total=float(np.median(totals(x))) if looks_like_counts(x) else None,
+        median_total=float(np.median(totals(measured(x, True)))) if looks_like_counts(x) else None,
         likelihood=likelihood,
         encoder_input=infer_encoder_input(x, likelihood),
+        bulk=_is_bulk(x, likelihood),
     )
-    return facts, [], _remarks(x, name, facts)
+    notes = _missing_note(x, name)
+    return facts, [], notes + _remarks(measured(x, facts.median_total is not None), name, facts)
+
+
+def _is_bulk(x: Any, likelihood: str) -> bool:
+    """Return whether values look like those of a bulk assay before any logarithm."""
+    if likelihood == "bernoulli":
+        return False
+    if looks_like_counts(x):
+        return bool(np.median(totals(measured(x, True))) > BULK_READS)
+    values = x.data if sp.issparse(x) else np.asarray(x)
+    return bool(values.size and np.nanmin(values) >= 0 and np.nanmax(values) > LARGEST_LOG)
+
+
+def _missing_note(x: Any, name: str) -> list[str]:
+    if not has_missing(x):
+        return []
+    gone = missing_of(x)
+    cells = int((np.asarray(gone.sum(axis=1)).ravel() > 0).sum())
+    return [
+        f"{gone.nnz:,} values of {name!r} are missing (NaN), in {cells:,} of {x.shape[0]:,} cells. Models leave them "
+        "out of the likelihood, and their encoders see the mean of the feature instead."
+    ]
 
 
 def panel_gaps(x: Any, codes: NDArray[np.int64], batches: list[str], name: str) -> list[str]:
@@ -148,6 +180,12 @@ def _remarks(x: Any, name: str, facts: ModalityDescription) -> list[str]:
     found = []
     if facts.layer is not None:
         found.append(f"`.X` of {name!r} holds no counts, but its layer {facts.layer!r} does: that is described.")
+    if facts.bulk:
+        found.append(
+            f"{name!r} holds values up to {float(np.max(largest_counts(x))):,.0f}, as bulk assays have before "
+            "logarithms. Models of reals want logarithms: `sm.pp.bulk` normalises, takes them and scales."
+        )
+        return found
     if facts.median_total is None:
         low = float(x.data.min()) if sp.issparse(x) and x.nnz else float(np.min(np.asarray(x))) if x.size else 0.0
         if low >= 0 and facts.nonzero < 0.9:

@@ -13,6 +13,7 @@ from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
 
 from smalti import model
+from smalti._compat import umap_key
 from smalti._validate import check_choice, check_positive
 
 from ._catalogue import MODELS
@@ -125,7 +126,7 @@ def _cluster(mdata: MuData, key: str, resolution: float, random_state: int) -> N
         )
         sc.tl.umap(cells, random_state=random_state)
     mdata.obs["leiden"] = cells.obs["leiden"]
-    mdata.obsm["X_umap"] = cells.obsm["X_umap"]
+    mdata.obsm["X_umap"] = cells.obsm[umap_key(cells.obsm)]
     mdata.uns["neighbors"] = cells.uns["neighbors"]
     for name in ("distances", "connectivities"):
         mdata.obsp[name] = cells.obsp[name]

@@ -29,7 +29,7 @@ def find_key(mdata: MuData | AnnData, key: str, what: str = "Embedding in `mdata
         If there is neither.
     """
     own = set(getattr(mdata, "mod", ()))  # a MuData keeps masks of its modalities there
-    for name in (key, f"X_{key}", key.removeprefix("X_")):
+    for name in (key, f"X_{key}", str(key).removeprefix("X_")):
         if name in mdata.obsm and name not in own:
             return name
     check_keys([key], [k for k in mdata.obsm if k not in own], what)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_count, check_keys
 from smalti.data import CategoryField, row_maps
 from smalti.pp import apply, components_by_pairs, default_transform, fit_modality
@@ -45,6 +46,7 @@ def fit_linear_inputs(
     random_state: int,
 ) -> LinearInputs:
     """Fit the transform of every modality and choose how many components enter; arguments as of the two methods."""
+    check_mudata(mdata)
     names = list(mdata.mod) if modalities is None else list(modalities)
     layers, transforms = layers or {}, transforms or {}
     check_keys([*layers, *transforms], names, "Modality of `layers` or `transforms`")

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from smalti._validate import check_count, check_keys
-from smalti.data import looks_like_counts, matrix_of, row_maps
+from smalti.data import looks_like_counts, measured_matrix, row_maps
 
 from ._keys import find_key
 
@@ -114,7 +114,7 @@ def get_loadings(
 def _values(
     mdata: MuData, name: str, layer: str | None, rows: NDArray[np.int64]
 ) -> sp.csc_matrix | NDArray[np.float64]:
-    matrix = matrix_of(mdata.mod[name], layer, name)[rows]
+    matrix = measured_matrix(mdata.mod[name], layer, name)[rows]
     counts = looks_like_counts(matrix)
     x = sp.csr_matrix(matrix, dtype=np.float64) if sp.issparse(matrix) else np.asarray(matrix, dtype=np.float64)
     if counts:

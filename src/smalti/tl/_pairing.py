@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from smalti._missing import STANDS_OUT, count_limit, largest_counts
 from smalti.data import as_text, row_maps
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ LEAST_CELLS = 100
 """Shared cells from which a correlation of library sizes says something."""
 NO_CORRELATION = 0.05
 """A correlation below it, and surely below three times as much, is worth a note; `pbmc_mosaic` has 0.10."""
-STANDS_OUT = 100
-"""How many times a cell's largest count must exceed that of the median cell."""
 
 
 def pairing_notes(mdata: MuData, totals: Mapping[str, NDArray[np.float64]]) -> list[str]:
@@ -85,19 +84,21 @@ def outlier_notes(x: Any, name: str, cells: pd.Index, features: pd.Index) -> lis
     cells, features
         Names of rows and columns.
     """
-    largest = x.max(axis=1)
-    largest = np.asarray(largest.todense() if sp.issparse(largest) else largest, dtype=np.float64).ravel()
-    typical = max(float(np.median(largest)), 1.0)
-    odd = np.flatnonzero(largest > STANDS_OUT * typical)
-    if not 0 < len(odd) <= max(0.01 * len(largest), 1):
+    limit = count_limit(x)
+    if limit is None:
+        return []
+    largest = largest_counts(x)
+    odd = np.flatnonzero(largest > limit)
+    if not len(odd):
         return []
     worst = int(odd[np.argmax(largest[odd])])
     row = x[[worst]]
     column = int(np.argmax(row.toarray() if sp.issparse(row) else np.asarray(row)))
     return [
         f"{len(odd):,} cells have a count in {name!r} that is over {STANDS_OUT} times the largest of a typical cell, "
-        f"first {cells[worst]!r} with {largest[worst]:,.0f} of {features[column]!r} (typical: {typical:,.0f}). It "
-        "outweighs all else in that cell; remove the cell or correct the entry if it is an artefact."
+        f"first {cells[worst]!r} with {largest[worst]:,.0f} of {features[column]!r} (typical: "
+        f"{limit / STANDS_OUT:,.0f}). Models take such counts for artefacts and treat them as missing; correct them if "
+        "you know better."
     ]
 
 

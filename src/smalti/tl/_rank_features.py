@@ -10,8 +10,9 @@ import pandas as pd
 import scanpy as sc
 from anndata import AnnData
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_choice, check_count, check_keys, shorten
-from smalti.data import as_text, looks_like_counts, matrix_of, row_maps
+from smalti.data import as_text, looks_like_counts, measured_matrix, row_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ def rank_features(
     --------
     >>> sm.tl.rank_features(mdata, "leiden", n=5)
     """
+    check_mudata(mdata)
     check_keys([groupby], list(mdata.obs.columns), "Column of `mdata.obs`")
     names = list(mdata.mod) if modalities is None else list(modalities)
     check_keys(names, list(mdata.mod), "Modality")
@@ -105,7 +107,7 @@ def _of_modality(
     here &= groups.isin(usable).to_numpy()
     if len(usable) < 2:
         return None
-    values = matrix_of(mdata.mod[name], layer, name)[rows[here]]
+    values = measured_matrix(mdata.mod[name], layer, name)[rows[here]]
     cells = AnnData(values, obs=pd.DataFrame({"group": pd.Categorical(groups[here])}, index=mdata.obs_names[here]))
     cells.var_names = mdata.mod[name].var_names.astype(str)
     if looks_like_counts(values):

@@ -57,6 +57,7 @@ def recommend(
     batch_key: str | None = None,
     labels_key: str | None = None,
     links: Sequence[FeatureLink] = (),
+    bulk: Mapping[str, str | None] | None = None,
 ) -> Recommendation:
     """Recommend a model.
 
@@ -74,6 +75,8 @@ def recommend(
         Columns with batches and labels, for the code.
     links
         How features of modalities are linked, as :func:`~smalti.tl._feature_links.find_links` returns it.
+    bulk
+        Modalities that ``pp.bulk`` must prepare, with the layer that holds their values.
     """
     if len(names) < 2:
         found = f"only {names[0]!r} has cells" if names else "no modality has cells"
@@ -81,7 +84,7 @@ def recommend(
     both = shared_cells(here)
     np.fill_diagonal(both, 0)
     groups = [[names[i] for i in group] for group in linked_groups(here)]
-    code = partial(example_code, modalities=modalities, batch_key=batch_key, labels_key=labels_key)
+    code = partial(example_code, modalities=modalities, batch_key=batch_key, labels_key=labels_key, bulk=bulk)
     if len(groups) > 1:
         return _unlinked(both, names, groups, labels, links, code)
     reasons = [_pairs_reason(here)]

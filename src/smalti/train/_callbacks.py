@@ -121,7 +121,12 @@ class WriteCheckpoint(Callback):
                 trainer.save_checkpoint(self.path)  # writes nothing, but all processes must meet
                 return
             with replacing(self.path) as beside:
-                trainer.save_checkpoint(beside)
+                try:
+                    trainer.save_checkpoint(beside)
+                except RuntimeError as error:
+                    if "PytorchStreamWriter" not in str(error):
+                        raise
+                    raise OSError(str(error)) from error  # so does a full disk end
 
 
 class EveryEpochs(Callback):

@@ -225,3 +225,28 @@ def test_what_cannot_work_is_said_first():
 def test_options_out_of_range_are_refused(change, says):
     with pytest.raises(ValueError, match=says):
         UnpairedOptions(**change)
+
+
+def test_without_any_structure_the_latent_is_nan_not_noise_of_unit_length(rng):
+    """Forty cells of noise with labels of two modalities: correlations of 1e-16 made rows of length 1."""
+
+    def noise(tag: str, n_features: int) -> AnnData:
+        x = rng.poisson(2, (20, n_features)).astype(np.float32)
+        names = [f"{tag}{i}" for i in range(20)]
+        return AnnData(x, obs=pd.DataFrame({"type": ["x", "y"] * 10}, index=names))
+
+    parts = {"a": noise("a", 30), "b": noise("b", 12)}
+    for name, part in parts.items():
+        part.var_names = [f"{name}_{j}" for j in range(part.n_vars)]
+    mdata = MuData(parts)
+    mdata.obs["type"] = pd.concat([part.obs["type"] for part in parts.values()]).reindex(mdata.obs_names)
+    UnpairedCCA.setup_mudata(mdata, labels_key="type")
+    model = UnpairedCCA(mdata)
+    with pytest.warns(UserWarning, match="Nothing ties the modalities together"):
+        model.train(progress=False)
+    assert "Nothing supports" in str(model.verdict)
+    for modality in (None, "a", "b"):
+        assert np.isnan(model.get_latent_representation(block="aligned", modality=modality)).all()
+    joint = model.get_latent_representation()
+    assert np.isfinite(joint).all()
+    np.testing.assert_allclose(model.get_latent_representation(batch_size=7), joint, atol=1e-5)

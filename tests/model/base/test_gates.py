@@ -12,6 +12,7 @@ from _clue import build_clue, train
 from _factories import make_mosaic
 from _mca import OPTIONS as MCA_OPTIONS
 
+from smalti import pl
 from smalti.data import Modality
 from smalti.model import CLUE, MCA, MODIS, UnpairedCCA
 from smalti.nn import GateSchedule
@@ -176,3 +177,35 @@ def test_gates_on_components_are_refused_and_so_is_writing_none() -> None:
         model.write_gates()
     with pytest.raises(KeyError, match="sets"):
         build_clue(mdata, {"a": {"gate": "group", "gate_groups": "sets"}, "b": None, "c": None})
+
+
+def test_effects_rank_features_whose_gates_are_equally_open():
+    """A feature that the latent does not look at has no effect, however open its gate."""
+    mdata = make_mosaic(n_obs=120, pattern="paired")
+    model = build_clue(mdata, {"a": {"likelihood": "nb", "gate": "global", "gate_keep": 10}, "c": "gaussian"})
+    train(model, max_epochs=2, batch_size=32)
+    table = model.get_gates("a")
+    assert (table["effect"] >= 0).all()
+    assert table["effect"].nunique() > 5
+    layer = model.module.inputs.layers["a"]
+    blind = int(table["effect"].to_numpy().argmax())
+    with torch.no_grad():
+        layer.weight[blind] = 0
+    assert model.get_gates("a")["effect"].iloc[blind] == pytest.approx(0, abs=1e-6)
+    model.write_gates()
+    top = pl.gates(mdata, "a", n_top=5).axes[1]
+    best = model.get_gates("a")["effect"].sort_values(ascending=False)
+    assert [t.get_text() for t in top.get_yticklabels()][::-1] == list(best.index[:5])
+    np.testing.assert_allclose([patch.get_width() for patch in top.patches][::-1], best.iloc[:5])
+
+
+def test_the_best_epoch_of_a_gated_model_is_the_one_whose_weights_were_kept():
+    mdata = make_mosaic(n_obs=120, pattern="paired")
+    model = build_clue(mdata, {"a": {"likelihood": "nb", "gate": "global", "gate_keep": 10}, "c": "gaussian"})
+    train(model, max_epochs=10, batch_size=32)
+    noted = model.history["best_epoch"]
+    monitor = model.history["monitor_validation"]
+    epoch = noted.index[0]
+    assert noted.iloc[0, 0] == pytest.approx(float(monitor.loc[epoch].iloc[0]))
+    assert epoch >= int(GateSchedule().refit * 10)
+    assert any(f"best epoch: {epoch}" in str(line.get_label()) for line in pl.history(model).axes[0].lines)

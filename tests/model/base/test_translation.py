@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from _clue import build_clue, fit_clue, train
 from _compare import rebuilt
 from _factories import make_mosaic
 
-from smalti.data import presence, row_maps
+from smalti.data import Modality, presence, row_maps
 
 MODALITIES = {"a": "nb", "b": "poisson", "c": "gaussian"}
 PRESETS = ("default", "paper")
@@ -166,6 +167,43 @@ def test_the_library_size_is_the_sum_of_all_values_if_features_share_it(paper):
     np.testing.assert_allclose(observed, totals(mdata, "a")[cells], rtol=1e-3)
     mean = paper.translate("c", "a", library_size="mean").values.sum(1)
     np.testing.assert_allclose(mean, np.exp(np.nanmean(np.log(totals(mdata, "a")))), rtol=1e-3)
+
+
+@pytest.mark.parametrize("by", ["best", "network"])
+@pytest.mark.parametrize("source", [None, "a", "b", "c"])
+def test_counts_add_up_to_the_library_size_whatever_predicts_them(default, source, by):
+    mdata = default.adata
+    cells = np.flatnonzero(presence(mdata, ["a", *([source] if source else [])]).all(1))
+    found = default.translate(source, "a", indices=cells, library_size="observed", by=by).values
+    np.testing.assert_allclose(found.sum(1), totals(mdata, "a")[cells], rtol=1e-3)
+    if by == "network":  # and features have their totals in the cells that were seen
+        counts = mdata["a"].X[row_maps(mdata, ["a"])["a"][cells]].toarray().sum(0)
+        often = counts > 50
+        np.testing.assert_allclose(found.sum(0)[often], counts[often], rtol=0.05)
+
+
+def test_counts_add_up_over_the_features_of_the_panel():
+    mdata = mosaic()
+    x = mdata["a"].X.toarray()
+    second = (mdata.obs.loc[mdata["a"].obs_names, "batch"] == "batch_1").to_numpy()
+    x[np.ix_(second, np.arange(10))] = 0
+    mdata["a"].X = x
+    panel = np.ones((30, 2), dtype=bool)
+    panel[:10, 1] = False
+    mdata["a"].varm["panel"] = pd.DataFrame(panel, index=mdata["a"].var_names, columns=["batch_0", "batch_1"])
+    model = fit_clue(mdata, {**MODALITIES, "a": Modality(likelihood="nb", feature_mask="panel")})
+    cells = np.flatnonzero(presence(mdata, ["a", "b"]).all(1))
+    for by in ("best", "network"):
+        found = model.translate("b", "a", indices=cells, library_size="observed", by=by).to_adata()
+        inside = panel[:, (mdata.obs.loc[found.obs_names, "batch"] == "batch_1").to_numpy().astype(int)].T
+        np.testing.assert_allclose((found.X * inside).sum(1), totals(mdata, "a")[cells], rtol=1e-3)
+
+
+def test_calibrated_rates_are_stored(default, tmp_path):
+    default.save(tmp_path / "model")
+    again = type(default).load(tmp_path / "model", default.adata)
+    assert set(again.module.translator.rates) == set(default.module.translator.rates)
+    np.testing.assert_array_equal(*(m.translate("c", "a", by="network").values for m in (default, again)))
 
 
 @pytest.mark.parametrize("by", ["best", "network"])

@@ -153,8 +153,15 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
     def _latent(self, minibatch: MosaicBatch, block: str, modality: str | None) -> torch.Tensor:
         latents, present = self.module.latents(minibatch)
         if modality is None:
-            return F.normalize(masked_mean(latents, present), dim=1, eps=1e-8)
-        return torch.where(present[modality][:, None], latents[modality], torch.nan)
+            z = F.normalize(masked_mean(latents, present), dim=1, eps=1e-8)
+        else:
+            z = torch.where(present[modality][:, None], latents[modality], torch.nan)
+        return torch.where((z != 0).any(dim=1, keepdim=True), z, torch.nan)  # nothing is known of a row of zeros
+
+    def _joint_axes(self) -> str | None:
+        axes = [self.module.closed_form[name].state_dict() for name in self.modalities]
+        known = any(bool((value != 0).any()) for state in axes for key, value in state.items() if "weight" in key)
+        return super()._joint_axes() if known or bool(self.module.accepted) else None
 
     # ------------------------------------------------------------------ matching
 

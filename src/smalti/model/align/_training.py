@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,13 @@ class UnpairedTraining(MosaicModel):
         alignment = fit_alignment(problem, settings)
         self._aligned, self.verdict_ = (problem, alignment), alignment.verdict
         self.config_["verdict"] = asdict(alignment.verdict)
+        if not alignment.cca.correlations.any():
+            warnings.warn(
+                "Nothing ties the modalities together: no axis correlates under the evidence that there is, so that "
+                "aligned latents are NaN. Give links, a few pairs or labels that both modalities show.",
+                UserWarning,
+                stacklevel=2,
+            )
         plans, start, self._reserved = alignment.plans, alignment.cca, None
         if self.options.accept == "held_out" and not self.closed_form_stands:
             found = self._reserve(problem)

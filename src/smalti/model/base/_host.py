@@ -20,8 +20,9 @@ from smalti._compat import (
     release,
 )
 from smalti._errors import MosaicAlignmentError, NotFittedError
-from smalti._validate import check_choice, shorten
+from smalti._validate import check_choice, check_count, shorten
 from smalti.data import (
+    BATCH_WORDS,
     PREFIX,
     CategoryField,
     ModalityField,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from smalti.model.parts import CellComponents, MosaicModule, MosaicSizes
 
 INFERENCE_BATCH = 1024
-BATCH_WORDS = ("own", "average")
-"""What ``translate(batch=...)`` takes besides names of batches."""
 
 
 class MosaicHost(BaseModelClass):
@@ -233,7 +232,7 @@ class MosaicHost(BaseModelClass):
         self._check_if_trained(warn=True)
         mdata = self._validate_anndata(mdata)
         dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(positions(mdata, indices))
-        step = batch_size or INFERENCE_BATCH
+        step = INFERENCE_BATCH if batch_size is None else check_count(batch_size, "batch_size")
         self.module.eval()
         with torch.no_grad():
             for start in range(0, len(dataset), step):
@@ -270,7 +269,7 @@ def positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> ND
     elif at.size and at.dtype.kind not in "iu":
         raise TypeError(f"Expected `indices` to be positions or a boolean mask, found {at.dtype}.")
     if at.size == 0:
-        raise ValueError("`indices` names no cell.")
+        raise ValueError("`indices` names no cell, expected positions in `mdata.obs_names` or a boolean mask.")
     at = at.astype(np.int64).ravel()
     outside = at[(at < 0) | (at >= mdata.n_obs)]
     if outside.size:

@@ -12,7 +12,7 @@ from scvi import REGISTRY_KEYS
 from smalti._errors import NotFittedError
 from smalti._mudata import build_mudata
 from smalti._validate import check_count, check_in_range
-from smalti.data import COUNT_LIKELIHOODS, find_patterns, matrix_of, row_maps
+from smalti.data import COUNT_LIKELIHOODS, find_patterns, measured_matrix, row_maps
 
 from ._imputation import Imputation, Stack, conformal_limits, skill_table
 from ._translation import TranslationMixin
@@ -171,7 +171,7 @@ class _Pattern:
         spec = next(f.spec for f in model.adata_manager.modality_fields if f.name == target)
         self = cls(sources, target, spec.likelihood in COUNT_LIKELIHOODS)
         self.least = least
-        matrix = matrix_of(model.adata.mod[target], spec.layer, target)
+        matrix = measured_matrix(model.adata.mod[target], spec.layer, target)
         values = _dense(matrix[maps[target][np.concatenate([train, test])]])
         y = self.forward(values)
         self.stack = Stack(_components(model, model.adata, train, sources), y[: len(train)])

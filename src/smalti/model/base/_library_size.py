@@ -9,8 +9,7 @@ import torch
 
 from smalti._text import text_of
 from smalti._validate import check_choice, check_positive
-
-from ._host import BATCH_WORDS
+from smalti.data import BATCH_WORDS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from smalti.data import COUNT_LIKELIHOODS
 from smalti.model.parts import LOG1P, NORMALIZED, RAW, Chunk, fit_pair
 from smalti.nn import SparseRows
 
-from ._mosaic_model import MosaicModel
+from ._decoded import DecodedMixin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,20 +41,8 @@ class Found(NamedTuple):
     """``(n,)`` cells that have any of the sources."""
 
 
-class PairTranslationMixin(MosaicModel):
+class PairTranslationMixin(DecodedMixin):
     """Regression between linked modalities, mixed with the decoders of a model."""
-
-    @abstractmethod
-    def _expected(
-        self,
-        minibatch: MosaicBatch,
-        source: str | None,
-        target: str,
-        library: Library,
-        batch: int | None,
-        features: NDArray[np.int64] | None,
-    ) -> torch.Tensor:
-        """Return what the network expects of one minibatch, ``(B, S)``, on the scale of raw values."""
 
     def forms(self, target: str) -> tuple[str, ...]:
         """Return the forms in which a modality is predicted, the first of them leading to raw values."""
@@ -68,9 +55,10 @@ class PairTranslationMixin(MosaicModel):
 
     def _fit_readouts(self) -> None:
         super()._fit_readouts()
-        self.module.translator.pairs = {}
+        self.module.translator.pairs, self.module.translator.rates = {}, {}
         if self.module.decoding is None:
             return
+        self._fit_rates()
         maps = self.adata_manager.row_maps()
         train, held = (
             np.asarray([] if cells is None else cells, dtype=np.int64)
@@ -178,7 +166,7 @@ class PairTranslationMixin(MosaicModel):
         mean = float(inputs.mean_log_library[inputs.position(target)].exp())
         for form in self.forms(target) if forms is None else forms:
             size: Library = mean if form == NORMALIZED else own
-            found = self._expected(minibatch, source, target, size, batch, None).float().cpu().numpy()
+            found = self._decoded(minibatch, source, target, size, batch)
             out[form] = found if form == RAW else np.log1p(found)
         return out
 

@@ -88,14 +88,15 @@ def write_model(
         raise FileExistsError(f"{path} holds a model already. Pass `overwrite=True` to replace it.")
     body = to_plain(registry)
     check_writable(path, folder=True)
-    tensors = {name: w.detach().cpu().contiguous() for name, w in weights.items()}
+    # a copy each: parts of a network may share a weight, which the format does not know
+    tensors = {name: w.detach().cpu().contiguous().clone() for name, w in weights.items()}
     made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     if holds_model(path):
         _finish(path)
     try:
         with replacing(path / (WEIGHTS + NEW)) as beside:
-            save_file(tensors, str(beside))
+            _save_weights(tensors, beside)
         if mdata is not None:
             write_mudata(mdata, path / (DATA + NEW))
         files = {name: sha256(path / (name + NEW)) for name in (WEIGHTS, DATA) if (path / (name + NEW)).exists()}
@@ -112,6 +113,13 @@ def write_model(
             path.rmdir()
         raise
     _finish(path)
+
+
+def _save_weights(tensors: dict[str, torch.Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, str(file))
+    except SafetensorError as error:  # so does a full disk end
+        raise OSError(str(error)) from error
 
 
 def holds_model(path: Path) -> bool:

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
+from smalti._missing import has_missing
 from smalti._mudata import build_mudata
 from smalti._text import as_text
 from smalti._validate import check_choice, check_unique, shorten
@@ -135,6 +136,11 @@ def _reordered(adata: AnnData, names: pd.Index, at: Any, spec: Mapping[str, Any]
     matrix = matrix_of(adata, layer, modality)
     if (at >= 0).all() and len(at) == adata.n_vars and (at == np.arange(len(at))).all():
         values = matrix
+    elif has_missing(matrix):  # the product below would spread NaN over whole rows
+        to = np.flatnonzero(at >= 0)
+        dense = matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix)
+        values = np.zeros((adata.n_obs, len(names)), dtype=dense.dtype)
+        values[:, to] = dense[:, at[to]]
     else:
         to = np.flatnonzero(at >= 0)
         ones = np.ones(len(to), dtype=matrix.dtype)

@@ -83,6 +83,12 @@ def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
     assert failure is not None
     if isinstance(failure, NonFiniteLossError):
         raise NonFiniteLossError(f"{failure} {_place(model, runner.training_plan)}".strip()) from failure
+    if isinstance(failure, ConnectionError | EOFError) or "DataLoader worker" in str(failure):
+        raise RuntimeError(
+            f"A loader process ended unexpectedly ({' '.join(str(failure).split())}). The model is as it was before "
+            "this training, or has the best weights of it. Train again with `num_workers=0`, or look for what used up "
+            "memory."
+        ) from failure
     raise failure
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from scvi.train import TrainRunner
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MONITOR = "monitor_validation"
+MONITOR, BEST_EPOCH = "monitor_validation", "best_epoch"
 """What early stopping looks at: the weighted sum of all terms but adversarial ones, on validation cells."""
 MAX_CHECKS = 60
 """Validation passes per training; each costs about as much as an epoch of its size."""
@@ -197,10 +198,19 @@ class TrainingMixin(GateMixin):
                     self.report_gates()
             finally:  # the logger writes tables of objects
                 self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
+                self._note_best_epoch(callbacks)
+
+    def _note_best_epoch(self, callbacks: list[Any]) -> None:
+        """Write the epoch whose weights were kept, and its monitor, into the history."""
+        kept = [each for each in callbacks if isinstance(each, RestoreBest) and each.only is None]
+        if self.history_ and kept and kept[0].best_epoch >= 0:
+            epoch = pd.Index([kept[0].best_epoch], name="epoch")
+            self.history_[BEST_EPOCH] = pd.DataFrame({BEST_EPOCH: [kept[0].best]}, index=epoch)
 
     def _identity(self, splitter: MosaicSplitter) -> dict[str, str]:
         """Return what a checkpoint must have in common with this training, as text."""
-        config = json.dumps(to_plain(self.config_), sort_keys=True)
+        options = {key: value for key, value in self.config_.items() if key != "verdict"}  # which is a result
+        config = json.dumps(to_plain(options), sort_keys=True)
         return {
             "model": type(self).__name__,
             "options of the model": hashlib.sha256(config.encode()).hexdigest(),

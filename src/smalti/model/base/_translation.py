@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from smalti._validate import check_choice
-from smalti.model.parts import LOG1P, NORMALIZED, RAW
+from smalti.model.parts import LOG1P, NORMALIZED, RAW, shared_out, shares_of
 
 from ._host import positions
 from ._library_size import read_batch, read_library, target_log_library
@@ -182,7 +182,8 @@ class TranslationMixin(PairTranslationMixin):
                     pair.log_library(pair.columns(*self._look(minibatch, source, batch)))
                 )
                 library = dict(zip(minibatch["index"].tolist(), total.tolist(), strict=True))
-        found = self._expected(minibatch, source, target, library, batch, columns).float().cpu().numpy()
+        found = self._decoded(minibatch, source, target, library, batch)
+        found = found if columns is None else found[:, columns]
         return found if scale == RAW else np.log1p(found)
 
     def _by_best(
@@ -208,12 +209,12 @@ class TranslationMixin(PairTranslationMixin):
         else:
             wanted = log_library
         if form == NORMALIZED and scale == RAW:
-            values = _shares(values) * np.exp(wanted)[:, None]
+            values = shared_out(np.expm1(values), np.exp(wanted), self._measured_as(minibatch, target, batch))
         elif form == LOG1P and scale == RAW:
             values = np.expm1(values)
         elif form == LOG1P and library != "source" and NORMALIZED in self.forms(target):
             rates = self._found(minibatch, names, target, NORMALIZED, batch, means=True).values
-            share = _shares(rates)
+            share = shares_of(np.expm1(rates), self._measured_as(minibatch, target, batch))
             low, high = (np.log1p(share * np.exp(each)[:, None]) for each in (log_library, wanted))
             values = np.maximum(values + high - low, 0)
         elif self.sizes_.modalities[target].likelihood == "bernoulli":
@@ -227,12 +228,6 @@ class TranslationMixin(PairTranslationMixin):
             network = self._by_network(minibatch, source, target, library, batch, columns, scale)
             values = np.where(own[:, None], network, values)
         return values.astype(np.float32)
-
-
-def _shares(log_rates: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return shares of the total, ``(n, G)``."""
-    rates = np.expm1(log_rates)
-    return np.asarray(rates / np.maximum(rates.sum(axis=1, keepdims=True), EDGE), dtype=np.float32)
 
 
 def _columns(names: NDArray[Any], wanted: Sequence[str], target: str) -> NDArray[np.int64]:

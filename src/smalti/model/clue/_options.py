@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from smalti._validate import check_choice, check_in_range, check_positive
+from smalti._validate import check_choice, check_count, check_in_range, check_positive
 from smalti.model.base import Options
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class CLUEOptions(Options):
 
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_hidden", "n_layers", "n_align", "n_aligners", "align_hidden"):
-            check_positive(getattr(self, name), name)
+            check_count(getattr(self, name), name)
         for name in ("dropout_rate", "align_dropout", "align_input_dropout", "label_smoothing"):
             check_in_range(getattr(self, name), 0, 0.95, name)
         check_choice(self.norm, ("layer", "batch", "none"), "norm")
@@ -114,7 +114,7 @@ class CLUEOptions(Options):
         check_choice(self.negatives, ("paired", "all"), "negatives")
         check_choice(self.adversary, ("cross_entropy", "uniform"), "adversary")
         if self.n_features_per_step is not None:
-            check_positive(self.n_features_per_step, "n_features_per_step")
+            check_count(self.n_features_per_step, "n_features_per_step")
             if self.mean_link == "softmax":
                 raise ValueError(
                     "`mean_link='softmax'` shares the total among all features, so they must all be decoded: set "

@@ -10,11 +10,18 @@ from ._joint import JointReadout
 from ._linear_start import CellComponents, encoder_inputs, linear_alignment, warm_start
 from ._match_space import MatchReadout, fit_mixture
 from ._module import GatePrice, MosaicModule
+from ._rates import RateCalibration, fit_rates, shared_out, shares_of
 from ._sizes import ModalitySize, MosaicSizes
 from ._state import from_tensors, to_tensors
-from ._translator import LOG1P, NORMALIZED, RAW, Chunk, PairTranslator, Translator, fit_pair
+from ._translator import LOG1P, NORMALIZED, RAW, Chunk, PairTranslator, fit_pair
+from ._translators import ALL, Translator
 
 __all__ = [
+    "ALL",
+    "RateCalibration",
+    "fit_rates",
+    "shared_out",
+    "shares_of",
     "LOG1P",
     "NORMALIZED",
     "RAW",

@@ -42,7 +42,7 @@ class Observed(NamedTuple):
     log_library: Tensor | None
     """``(B,)``, for likelihoods that scale with the library size."""
     mask: Tensor | None
-    """``(B, S)`` bool, features that the batch of each cell measured; ``None`` for all."""
+    """``(B, S)`` bool, features that the batch of each cell measured and that are not missing; ``None`` for all."""
     batch: Tensor
     """``(B,)`` batch codes."""
     output: OutputLayer
@@ -248,6 +248,10 @@ class Decoding(nn.Module):
         log_library = inputs.log_library(minibatch, name) if self.families[name].uses_library else None
         output = self.decoders[name].output(features, row_gradients=self.row_gradients)
         mask = inputs.feature_mask(name, batch, features)
+        gone = minibatch["missing"].get(name)
+        if gone is not None:
+            known = ~gone if features is None else ~gone.index_select(1, features)
+            mask = known if mask is None else mask & known
         constant = target_constant(self.families[name], target, self.decoders[name].scales(batch, output=output))
         return Observed(features, target, log_library, mask, batch, output, constant)
 

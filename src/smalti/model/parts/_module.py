@@ -10,7 +10,7 @@ from scvi.module.base import BaseModuleClass
 from ._inputs import MosaicInputs
 from ._joint import JointReadout
 from ._match_space import MatchReadout
-from ._translator import Translator
+from ._translators import Translator
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
 from ._kernel_ridge import MAX_KERNEL_AXES, PENALTIES, WIDTHS, KernelFeatures, RidgeSolver, choose
-from ._state import from_tensors, to_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -265,36 +263,3 @@ def _calibrate(
     for form in out.share:
         out.variance[form] = (residual[form] / np.maximum(count, 1)).astype(np.float32)
     out.rate_factor = np.where(expected > 0, counted / np.maximum(expected, 1e-8), 1.0).astype(np.float32)
-
-
-class Translator(nn.Module):
-    """Fitted translators of all linked pairs of modalities, among the weights of a network.
-
-    It has no parameters: training does not change it. Before it is fitted its state is empty.
-    """
-
-    sizes_itself = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pairs: dict[tuple[str, str], PairTranslator] = {}
-
-    def sources(self, names: Sequence[str], target: str) -> list[str]:
-        """Return the modalities among ``names`` that a translator to ``target`` was fitted for."""
-        return [name for name in names if (name, target) in self.pairs]
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        if not self.pairs:
-            return
-        state = [
-            {"pair": list(at), **asdict(found), "features": found.features.state()} for at, found in self.pairs.items()
-        ]
-        for name, value in to_tensors(state).items():
-            destination[prefix + name] = value
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
-        self.pairs = {}
-        for each in from_tensors(state_dict, prefix) or []:
-            first, second = each.pop("pair")
-            each["features"] = KernelFeatures(**each["features"])
-            self.pairs[first, second] = PairTranslator(**each)
