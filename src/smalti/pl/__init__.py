@@ -15,6 +15,7 @@ from ._markers import markers
 from ._mosaic import mosaic
 from ._overview import overview
 from ._planning import phase_diagram, sample_size
+from ._stability import stability
 
 __all__ = [
     "calibration",
@@ -30,5 +31,6 @@ __all__ = [
     "overview",
     "phase_diagram",
     "sample_size",
+    "stability",
     "umap_coordinates",
 ]

@@ -19,6 +19,7 @@ from ._loadings import Loadings, get_loadings
 from ._match import match
 from ._rank_features import rank_features
 from ._recommend import Recommendation
+from ._stability import Stability, stability
 
 __all__ = [
     "MODELS",
@@ -33,6 +34,7 @@ __all__ = [
     "MosaicDescription",
     "ProbeResult",
     "Recommendation",
+    "Stability",
     "cell_values",
     "describe_mosaic",
     "evaluate",
@@ -45,5 +47,6 @@ __all__ = [
     "linear_probe",
     "match",
     "rank_features",
+    "stability",
     "transfer_labels",
 ]

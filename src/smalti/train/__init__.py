@@ -9,6 +9,7 @@ from ._paired import MosaicBatchSampler
 from ._plans import AdversarialPlan, MosaicPlan
 from ._sampler import EpochSampler, MakeSampler
 from ._splitter import MosaicSplitter
+from ._tell_time import TellTime
 
 __all__ = [
     "AdversarialPlan",
@@ -22,5 +23,6 @@ __all__ = [
     "PlanOptions",
     "RestoreBest",
     "SeedEpochs",
+    "TellTime",
     "WriteCheckpoint",
 ]
