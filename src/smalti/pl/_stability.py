@@ -52,7 +52,7 @@ def stability(found: Stability, *, ax: Axes | Sequence[Axes] | None = None, show
     axes[0].invert_yaxis()
     axes[0].set_xlim(-0.02, 1.02)
     axes[0].set_title(f"scores, a point per seed ({len(found.seeds)})", fontsize=10, color=INK, loc="left")
-    bins = np.linspace(0, 1, found.n_neighbors + 1)
+    bins = np.linspace(0, 1, found.n_neighbors + 1).tolist()
     for (name, values), color in zip(found.neighbourhood.items(), OKABE_ITO, strict=False):
         known = values.dropna().to_numpy()
         weights = np.full(len(known), 1 / max(len(known), 1))

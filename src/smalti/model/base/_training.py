@@ -51,8 +51,8 @@ MONITOR = "monitor_validation"
 MAX_CHECKS = 60
 """Validation passes per training; each costs about as much as an epoch of its size."""
 FEW_BATCHES, QUICK = 2, 8
-"""With so few batches per epoch, training waits for an eighth of all passes instead of a third: the network sees the same
-cells hundreds of times, and over-fits early (four omics of 92 patients: best at epoch 75 of 1,500)."""
+"""With so few batches per epoch, training waits for an eighth of all passes instead of a third: the network sees the
+same cells hundreds of times, and over-fits early (four omics of 92 patients: best at epoch 75 of 1,500)."""
 
 
 class TrainingMixin(GateMixin):
@@ -85,8 +85,8 @@ class TrainingMixin(GateMixin):
     ) -> None:
         """Train the model; afterwards ``history`` holds every logged term per epoch.
 
-        After a few batches it says how long it will take at most. Ctrl-C stops the training after the batch at hand; the
-        model keeps history and best weights and can be used.
+        After a few batches it says how long it will take at most. Ctrl-C stops the training after the batch at hand;
+        the model keeps history and best weights and can be used.
 
         Parameters
         ----------
