@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._axes import figure_of
+from ._benchmark import benchmark
 from ._calibration import calibration
 from ._confusion import confusion
 from ._coordinates import umap_coordinates
@@ -18,6 +19,7 @@ from ._planning import phase_diagram, sample_size
 from ._stability import stability
 
 __all__ = [
+    "benchmark",
     "calibration",
     "confusion",
     "figure_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._benchmark import benchmark
 from ._catalogue import MODELS, ModelEntry
 from ._cell_values import cell_values
 from ._describe import MosaicDescription, describe_mosaic
@@ -35,6 +36,7 @@ __all__ = [
     "ProbeResult",
     "Recommendation",
     "Stability",
+    "benchmark",
     "cell_values",
     "describe_mosaic",
     "evaluate",
