@@ -20,6 +20,7 @@ from ._loadings import Loadings, get_loadings
 from ._match import match
 from ._rank_features import rank_features
 from ._recommend import Recommendation
+from ._reference_scores import ReferenceScores, reference_scores
 from ._stability import Stability, stability
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "MosaicDescription",
     "ProbeResult",
     "Recommendation",
+    "ReferenceScores",
     "Stability",
     "benchmark",
     "cell_values",
@@ -49,6 +51,7 @@ __all__ = [
     "linear_probe",
     "match",
     "rank_features",
+    "reference_scores",
     "stability",
     "transfer_labels",
 ]

@@ -168,7 +168,7 @@ def transfer_labels(
         check_keys([batch_key], list(ref.obs.columns), "Column of `ref.obs`")
         batch = as_text(ref.obs[batch_key]).fillna("").to_numpy(dtype=str)
     if model is None:
-        parts = [_stored(ref, query, use_rep)]
+        parts = [stored_latents(ref, query, use_rep)]
     else:
         parts = pattern_latents(model, ref, query)
     classes = np.sort(text.dropna().unique().astype(str))
@@ -223,7 +223,7 @@ class _Fitted:
             columns = self.classes.searchsorted(part.classes_)
             logits[test] = -30.0  # a label that the other batches lack
             logits[np.ix_(test, columns)] = _logits(part, z[test])
-            distance[test] = _distances(z[fit], z[test])
+            distance[test] = cell_distances(z[fit], z[test])
         codes = self.classes.searchsorted(y)
         self.temperature = fit_temperature(logits, codes)
         own = softmax(logits / self.temperature, axis=1)[np.arange(len(y)), codes]
@@ -246,7 +246,7 @@ class _Fitted:
         return np.asarray(softmax(_logits(self.model, z) / self.temperature, axis=1))
 
     def novelty(self, z: NDArray[Any]) -> NDArray[np.float64]:
-        return np.searchsorted(self.distances, _distances(self.z, z)) / len(self.distances)
+        return np.searchsorted(self.distances, cell_distances(self.z, z)) / len(self.distances)
 
 
 def _classifier() -> Pipeline:
@@ -258,11 +258,11 @@ def _logits(model: Pipeline, z: NDArray[Any]) -> NDArray[np.float64]:
     return np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
 
 
-def _distances(ref: NDArray[Any], z: NDArray[Any]) -> NDArray[np.float64]:
+def cell_distances(ref: NDArray[Any], z: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(ref))).fit(ref).kneighbors(z)[0].mean(axis=1))
 
 
-def _stored(ref: MuData | AnnData, query: MuData | AnnData, use_rep: str) -> PatternLatents:
+def stored_latents(ref: MuData | AnnData, query: MuData | AnnData, use_rep: str) -> PatternLatents:
     found = []
     for data, name in ((ref, "ref"), (query, "query")):
         key = find_key(data, use_rep, f"Latent in `{name}.obsm`")
