@@ -14,7 +14,6 @@ from _factories import make_mosaic
 import smalti as sm
 from smalti._errors import NotFittedError
 from smalti.report._data_sections import cramers_v
-from smalti.report._matching_sections import _null
 from smalti.report._write import _script
 
 if TYPE_CHECKING:
@@ -111,7 +110,9 @@ def test_confounding_is_one_for_a_function_and_small_for_independent_columns() -
 
 def test_the_null_of_a_reliability_error_is_that_of_coins_of_known_bias() -> None:
     curve = pd.DataFrame({"n": [100], "confidence": [0.5], "accuracy": [0.9]})
-    assert _null(curve) == pytest.approx(np.sqrt(2 / np.pi) * 0.05, rel=0.15)  # mean size of a normal deviate
+    assert sm.metrics.chance_error_of_curve(curve) == pytest.approx(
+        np.sqrt(2 / np.pi) * 0.05, rel=0.15
+    )  # mean size of a normal deviate
 
 
 def test_an_untrained_model_and_other_endings_are_refused(model, tmp_path) -> None:

@@ -25,7 +25,6 @@ VOTES = 15
 K = 10
 CALIBRATED = 0.05
 """Mean distance of confidence and accuracy up to which a confidence can be taken at its word."""
-N_DRAWS = 200
 LINEAR, JOINT = "linear CCA", "linear CCA + Harmony"
 
 
@@ -153,7 +152,7 @@ def calibration(facts: Facts, held: HeldOut | None) -> Section:
     if held is not None:
         found = tl.match(facts.model, *held.names, within=facts.batch_key, cells="all")
         if found.reliability is not None and not found.note:
-            error, null = metrics.error_of_curve(found.reliability), _null(found.reliability)
+            error, null = metrics.error_of_curve(found.reliability), metrics.chance_error_of_curve(found.reliability)
             figure["data"].append(_curve(found.reliability, f"matches {held.names[0]} to {held.names[1]}", 0))
             out.scores["reliability_error_matching"] = error
             worst = max(worst, error - null)
@@ -167,7 +166,7 @@ def calibration(facts: Facts, held: HeldOut | None) -> Section:
     labels = _label_calibration(facts)
     if labels is not None:
         curve, coverage, n, common = labels
-        error, null = metrics.error_of_curve(curve), _null(curve)
+        error, null = metrics.error_of_curve(curve), metrics.chance_error_of_curve(curve)
         figure["data"].append(_curve(curve, f"labels ({facts.labels_key})", 1))
         out.scores |= {"reliability_error_labels": error, "coverage_labels": coverage}
         worst = max(worst, error - null)
@@ -217,11 +216,3 @@ def _curve(curve: pd.DataFrame, name: str, which: int) -> dict[str, Any]:
         "text": [f"{n} cells" for n in curve["n"]],
         "line": {"color": MODEL_COLORS[which]},
     }
-
-
-def _null(curve: pd.DataFrame) -> float:
-    """Return the reliability error that a perfect confidence would show with so many cells."""
-    rng = np.random.default_rng(0)
-    n, p = curve["n"].to_numpy(dtype=np.int64), np.clip(curve["confidence"].to_numpy(dtype=float), 0, 1)
-    drawn = rng.binomial(n, p, size=(N_DRAWS, len(n))) / np.maximum(n, 1)
-    return float((np.abs(drawn - p) * n / n.sum()).sum(axis=1).mean())

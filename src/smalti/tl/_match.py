@@ -33,7 +33,7 @@ SHARPNESS = (0.1, 2000.0)
 """Bounds of the sharpness of the plan, on unit vectors: all alike at the lower, the nearest alone at the upper."""
 CHUNK = 2048
 N_FOLDS = 5
-N_BINS = 10
+N_BINS, BIN_CELLS = 10, 20
 
 
 def match(
@@ -283,7 +283,7 @@ def reliability_curve(confidence: NDArray[np.float64], right: NDArray[np.bool_])
     right
         ``(n,)`` whether that was right.
     """
-    bins = np.array_split(np.argsort(confidence, kind="stable"), min(N_BINS, len(right) // 5))
+    bins = np.array_split(np.argsort(confidence, kind="stable"), max(1, min(N_BINS, len(right) // BIN_CELLS)))
     rows = [
         (confidence[at].min(), confidence[at].max(), len(at), confidence[at].mean(), right[at].mean()) for at in bins
     ]

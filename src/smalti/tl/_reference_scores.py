@@ -11,7 +11,8 @@ from sklearn.neighbors import KDTree, NearestNeighbors
 
 from smalti._validate import check_count
 
-from ._label_transfer import cell_distances, stored_latents
+from ._label_fit import cell_distances
+from ._label_transfer import stored_latents
 from ._pattern_latents import pattern_latents
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def reference_scores(
     model: MosaicModel | None = None,
     n_neighbors: int = 15,
 ) -> ReferenceScores:
-    r"""Score whether a reference has the like of each cell of a query, and the query that of each cell of the
-    reference.
+    r"""Score how well the cells of a query and of a reference cover each other.
 
     With :math:`r_i` the distance of a reference cell to its k-th nearest other reference cell and :math:`n_i` the
     number

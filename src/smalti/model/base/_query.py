@@ -76,6 +76,10 @@ class QueryMixin(MosaicModel):
             ``train`` on what is returned: it goes on from the reference's weights, on the query. The reference and its
             latents stay as they are; latents of the two models are then no longer comparable cell by cell.
 
+        Returns
+        -------
+        A model of the query.
+
         Raises
         ------
         ValueError
