@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from smalti.pp import LinearCCA, choose_n_components
+from smalti.pp import LinearCCA, choose_n_components, components_by_pairs
 from smalti.pp._choose import _fraction_closer
 
 
@@ -88,3 +88,23 @@ def test_ten_thousand_pairs_take_two_seconds(rng):
     choose_n_components(inputs, maps_of(inputs))
     assert time.process_time() - start < 4  # twice, for busy machines
     assert LinearCCA().fit(inputs, maps_of(inputs)).correlations[9] > 0.5
+
+
+def test_components_that_tell_batches_apart_are_not_worth_more(rng):
+    batch = np.repeat(np.arange(6), 100)
+    inputs = views(rng, 600, 4, 30)
+    for z in inputs.values():
+        z[:, 4:8] += 3 * np.random.default_rng(1).normal(size=(6, 4))[batch]
+    pooled = choose_n_components(inputs, maps_of(inputs), candidates=(4, 8, 16))
+    within = choose_n_components(inputs, maps_of(inputs), batch=batch, candidates=(4, 8, 16))
+    assert (pooled, within) == (8, 4)
+
+
+def test_few_or_no_pairs_fall_back(rng):
+    inputs = views(rng, 400, 4, 30)
+    some = np.arange(400)
+    apart = {"a": np.where(some < 200, some, -1), "b": np.where(some >= 200, some, -1)}
+    assert components_by_pairs(inputs, apart) == 30
+    few = {"a": np.where(some < 215, some, -1), "b": np.where(some >= 185, some, -1)}
+    assert components_by_pairs(inputs, few) == 20
+    assert components_by_pairs(inputs, maps_of(inputs)) == choose_n_components(inputs, maps_of(inputs))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from smalti._batch_rule import check_batch_size
+from smalti.losses import cholesky_root, whitened_cross
 from smalti.nn import SIGMA, GlobalGate
 
 from ._estimators import Pair
@@ -80,11 +81,8 @@ class CorrelationLoss(nn.Module):
                 now = [self.decay * old + (1 - self.decay) * new for old, new in zip(self._past, now, strict=True)]
                 scale = 1 / (1 - self.decay)
             self._past = [c.detach() for c in now]
-        eye = self.ridge * torch.eye(d)
-        roots = [torch.linalg.cholesky(c + eye) for c in now[:2]]
-        left = torch.linalg.solve_triangular(roots[0], now[2], upper=False)
-        whitened = torch.linalg.solve_triangular(roots[1], left.T, upper=False)
-        return -scale * torch.linalg.matrix_norm(whitened, "nuc") / d
+        first, second = (cholesky_root(c, self.ridge) for c in now[:2])
+        return -scale * torch.linalg.matrix_norm(whitened_cross(now[2], first, second), "nuc") / d
 
 
 def train_correlation(

@@ -18,7 +18,8 @@ from ._bulk import (
 )
 from ._bulk_mudata import as_modalities, bulk
 from ._cca import LinearCCA
-from ._choose import choose_n_components
+from ._choose import CANDIDATES as N_COMPONENTS
+from ._choose import choose_n_components, components_by_pairs
 from ._completion import Completion, linked_modalities
 from ._default import default_transform, make_transform
 from ._gram import Covariances, canonical_axes
@@ -30,6 +31,7 @@ from ._shrinkage import NeighbourShrinkage
 from ._transforms import CLR, LSI, PCA
 
 __all__ = [
+    "N_COMPONENTS",
     "CLR",
     "LSI",
     "PCA",
@@ -52,6 +54,7 @@ __all__ = [
     "canonical_axes",
     "choose_n_components",
     "clr",
+    "components_by_pairs",
     "default_transform",
     "filter_low_counts",
     "filter_probes",

@@ -10,10 +10,11 @@ import numpy as np
 from smalti._validate import check_count
 
 from ._cca import make_folds
+from ._completion import linked_modalities
 from ._gram import canonical_axes, check_inputs, grams, held_out_correlations, paired_cells, stacked, total
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CANDIDATES = (15, 20, 30)
+"""Numbers of components that are compared by default."""
+MIN_PAIRS = 50
+"""Paired cells below which nothing is compared."""
+FEW_COMPONENTS, UNPAIRED_COMPONENTS = 20, 30
+"""Components where pairs are too few to choose by, and where there are none to fit noise."""
 MAX_HELD_OUT = 1000
 """Held-out cells per fold that are ranked; more cost time and change little."""
 
@@ -29,7 +36,8 @@ def choose_n_components(
     inputs: Inputs,
     maps: Maps,
     *,
-    candidates: Sequence[int] = (10, 15, 20, 30, 50),
+    batch: NDArray[np.int64] | None = None,
+    candidates: Sequence[int] = CANDIDATES,
     ridge: float = 0.01,
     n_folds: int = 5,
     random_state: int = 0,
@@ -37,9 +45,9 @@ def choose_n_components(
     """Choose how many leading components of each modality to use, so that held-out pairs find each other.
 
     For each candidate and fold, a linear CCA of the leading components is fitted on the other folds, its axes scaled by
-    correlations held out among these, and the held-out pairs are ranked by cosine: the fraction of cells closer than
-    the true partner (FOSCTTM). The smallest candidate is chosen whose mean is within one standard error of the best
-    one's, where the error is that of the difference of the two over cells.
+    correlations held out among these, and the held-out pairs are ranked by cosine: the fraction of cells of the same
+    batch closer than the true partner (FOSCTTM). The smallest candidate is chosen whose mean is within one standard
+    error of the best one's, where the error is that of the difference of the two over cells.
 
     Parameters
     ----------
@@ -47,6 +55,9 @@ def choose_n_components(
         ``{modality: (n_rows, k)}``, components ordered by importance. A modality with fewer than a candidate gives all.
     maps
         ``{modality: (n_obs,)}``, the row of every cell in that modality, -1 where it was not measured.
+    batch
+        ``(n_obs,)`` codes; partners are searched for within batches, since telling batches apart helps nobody. One
+        batch by default.
     candidates
         Numbers of components to compare.
     ridge
@@ -81,7 +92,8 @@ def choose_n_components(
     values = stacked(arrays, rows, cells)
     folds = make_folds(len(cells), n_folds, random_state)
     parts = grams(arrays, values, folds)
-    scores = np.stack([_held_out_ranks(values, folds, parts, size, ridge) for size in sizes])
+    groups = np.zeros(len(cells), np.int64) if batch is None else np.asarray(batch)[cells]
+    scores = np.stack([_held_out_ranks(values, groups, folds, parts, size, ridge) for size in sizes])
     means = scores.mean(axis=1)
     best = int(means.argmin())
     excess = scores - scores[best]
@@ -95,10 +107,46 @@ def choose_n_components(
     return int(sizes[chosen])
 
 
+def components_by_pairs(
+    inputs: Mapping[str, NDArray[np.float32]],
+    maps: Mapping[str, NDArray[np.int64]],
+    *,
+    batch: NDArray[np.int64] | None = None,
+    candidates: Sequence[int] = CANDIDATES,
+    ridge: float = 0.01,
+    random_state: int = 0,
+) -> int:
+    """Return :func:`choose_n_components` of the modalities that paired cells link, or a fallback where these are few.
+
+    Arguments as there. It never fails for want of pairs.
+    """
+    if not _n_pairs(maps, list(maps)):
+        return UNPAIRED_COMPONENTS
+    linked = linked_modalities(maps)
+    n_pairs = _n_pairs(maps, linked if len(linked) > 1 else list(maps))
+    if len(linked) < 2 or n_pairs < MIN_PAIRS:
+        logger.warning(
+            "%d paired cells are too few to choose the number of components by: %d are used.", n_pairs, FEW_COMPONENTS
+        )
+        return FEW_COMPONENTS
+    some = {name: inputs[name] for name in linked}, {name: maps[name] for name in linked}
+    return choose_n_components(*some, batch=batch, candidates=candidates, ridge=ridge, random_state=random_state)
+
+
+def _n_pairs(maps: Mapping[str, NDArray[np.int64]], names: Sequence[str]) -> int:
+    """Return the number of cells with at least two of these modalities."""
+    return int((np.sum([maps[name] >= 0 for name in names], axis=0) >= 2).sum())
+
+
 def _held_out_ranks(
-    values: Floats, folds: Sequence[NDArray[np.int64]], parts: Sequence[MosaicGram], size: int, ridge: float
+    values: Floats,
+    groups: NDArray[np.int64],
+    folds: Sequence[NDArray[np.int64]],
+    parts: Sequence[MosaicGram],
+    size: int,
+    ridge: float,
 ) -> Floats:
-    """Return, for every held-out cell and pair of modalities, the fraction of cells closer than the true one."""
+    """Return, for every held-out cell and pair of modalities, the fraction of its batch closer than the true one."""
     whole = parts[0].sizes
     kept = [part.leading(size) for part in parts]
     n_axes = sorted(kept[0].sizes)[-2]
@@ -109,15 +157,16 @@ def _held_out_ranks(
         gram = total(fit)
         axes, _ = canonical_axes(gram, ridge, n_axes)
         scale = held_out_correlations(fit, ridge, n_axes)
-        rows = values[fold[:MAX_HELD_OUT]]
+        rows, own = values[fold[:MAX_HELD_OUT]], groups[fold[:MAX_HELD_OUT]]
         present = rows[:, edges[-1] :] > 0
         z = [(rows[:, edges[i] : edges[i] + kept[0].sizes[i]] - gram.mean(i, i)) @ (axes[i] * scale) for i in range(m)]
         for i in range(m):
             for j in range(i + 1, m):
-                both = present[:, i] & present[:, j]
-                if both.sum() > 1:
-                    out.append(_fraction_closer(z[i][both], z[j][both]))
-    return np.concatenate(out)
+                for group in np.unique(own):
+                    both = present[:, i] & present[:, j] & (own == group)
+                    if both.sum() > 1:
+                        out.append(_fraction_closer(z[i][both], z[j][both]))
+    return np.concatenate(out) if out else np.zeros(1)
 
 
 def _fraction_closer(x: Floats, y: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def sparse_cca(
     *,
     n_components: int = 1,
     lam: float | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
     n_steps: int = 1500,
     lr: float = 0.01,
     use_warm_start: bool = True,
@@ -59,7 +59,8 @@ def sparse_cca(
     lam
         Price of an open feature; by default the best of 0.002, 0.005 and 0.01 on held-out cells.
     batch_size
-        Cells per step; all of them up to 4,000 by default, then 512.
+        Cells per step; ``"auto"`` for what a loss of correlations needs: all of them up to 4,000, then ten per
+        canonical pair and at least 128, see :func:`smalti.planning.recommended_batch_size`.
     n_steps, lr
         Steps of Adam and their size.
     use_warm_start
@@ -83,7 +84,7 @@ def sparse_cca(
         return problem.linear(price, n_steps, lr, use_warm_start)
 
     arguments = (mdata, modalities, layers, batch_key, n_top, batch_size, random_state)
-    problems = _problems(arguments, lam)
+    problems = _problems(arguments, lam, n_outputs=1)
     found: list[Selection] = []
     for _ in range(check_count(n_components, "n_components")):
         found.append(_select(problems, run, lam, "sparse_cca", linear=True))
@@ -126,7 +127,7 @@ def sparse_dcca(
     n_components: int = 1,
     n_hidden: int = 32,
     lam: float | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["auto"] = "auto",
     n_steps: int = 1500,
     lr: float = 0.01,
     use_warm_start: bool = True,
@@ -150,7 +151,7 @@ def sparse_dcca(
     n_hidden
         Width of the hidden layers.
     batch_size
-        Cells per step, at least ten per canonical pair.
+        As there, at least ten per canonical pair.
 
     Returns
     -------
@@ -162,7 +163,7 @@ def sparse_dcca(
         If there are not two modalities, too few paired cells, or fewer than ten cells per pair in a batch.
     """
     check_count(n_components, "n_components")
-    if batch_size is not None and batch_size < 10 * n_components:
+    if batch_size != "auto" and batch_size < 10 * n_components:
         raise ValueError(
             f"Expected batches of at least {10 * n_components} cells for {n_components} canonical pairs, found "
             f"{batch_size}. Raise `batch_size`."
@@ -171,16 +172,18 @@ def sparse_dcca(
     def run(problem: CCAProblem, price: float) -> Parameters:
         return problem.deep(price, n_steps, lr, use_warm_start, n_components, n_hidden)
 
-    problems = _problems((mdata, modalities, layers, batch_key, n_top, batch_size, random_state), lam)
+    arguments = (mdata, modalities, layers, batch_key, n_top, batch_size, random_state)
+    problems = _problems(arguments, lam, n_outputs=n_components)
     result = _select(problems, run, lam, "sparse_dcca", linear=False)
     if write:
         result.write(mdata)
     return result
 
 
-def _problems(arguments: tuple[Any, ...], lam: float | None) -> list[CCAProblem]:
+def _problems(arguments: tuple[Any, ...], lam: float | None, *, n_outputs: int) -> list[CCAProblem]:
     """Return the problem of all cells, and one with some held out if the price has to be chosen."""
-    return [CCAProblem(*arguments, hold_out=held_out) for held_out in ((False, True) if lam is None else (False,))]
+    held_out = (False, True) if lam is None else (False,)
+    return [CCAProblem(*arguments, n_outputs=n_outputs, hold_out=each) for each in held_out]
 
 
 def _select(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
+from smalti._batch_rule import REFUSED, recommended_batch_size
 from smalti._gate_report import diagnose
 from smalti._gate_table import gate_table
 from smalti._validate import check_positive
@@ -33,8 +34,6 @@ Parameters = list[torch.Tensor]
 """Those of the gates of both modalities."""
 HELD_OUT = 0.2
 RIDGE = 1e-3
-COVER = 4000
-"""Cells that are read at once."""
 
 
 class CCAProblem:
@@ -47,9 +46,10 @@ class CCAProblem:
         layers: dict[str, str] | None,
         batch_key: str | None,
         n_top: int | None,
-        batch_size: int | None,
+        batch_size: int | Literal["auto"],
         seed: int,
         *,
+        n_outputs: int,
         hold_out: bool,
     ) -> None:
         names = list(mdata.mod) if modalities is None else list(modalities)
@@ -62,7 +62,9 @@ class CCAProblem:
         n_out = round(HELD_OUT * len(rows)) if hold_out else 0
         self.names, self.seed = names, seed
         self.out_rows, self.rows = rows[order[:n_out]], rows[order[n_out:]]
-        self.batch_size = batch_size or (len(self.rows) if len(self.rows) <= COVER else 512)
+        if batch_size == "auto":
+            batch_size = recommended_batch_size(n_outputs, max(len(self.rows), REFUSED * n_outputs))
+        self.batch_size = batch_size
         self._start: LinearStart | None = None
 
     def batch(self, rng: np.random.Generator, kept: list[torch.Tensor] | None) -> list[torch.Tensor]:

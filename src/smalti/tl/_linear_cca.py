@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smalti._validate import check_count, check_keys
-from smalti.data import row_maps
-from smalti.pp import LinearCCA, apply, choose_n_components, default_transform, fit_modality
+from smalti.pp import N_COMPONENTS, LinearCCA
+
+from ._linear_inputs import apply_linear_inputs, fit_linear_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
 
     from smalti.pp import LinearTransform, ModalityTransform
 
-logger = logging.getLogger(__name__)
 
-CANDIDATES = (10, 15, 20, 30, 50)
-FALLBACK = 20
-MIN_PAIRS = 50
+CANDIDATES = (*N_COMPONENTS, 50)
+"""Numbers of components to choose from; matching may gain from more than a latent for analysis does."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +78,7 @@ class LinearCCAResult:
         return self.cca.joint(*self._inputs(mdata))
 
     def _inputs(self, mdata: MuData) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.int64]]]:
-        names = [name for name in self.transforms if name in mdata.mod]
-        check_keys(names or list(self.transforms), list(mdata.mod), "Modality")
-        inputs = {name: apply(mdata, name, self.transforms[name])[:, : self.n_components] for name in names}
-        return inputs, row_maps(mdata, names)
+        return apply_linear_inputs(mdata, self.transforms, self.n_components)
 
 
 def linear_cca(
@@ -110,7 +104,7 @@ def linear_cca(
     modalities
         Modalities to use; all by default.
     n_components
-        Leading components of each modality; chosen among 10 to 50 by cross-validation on paired cells by default, see
+        Leading components of each modality; chosen among 15 to 50 by cross-validation on paired cells by default, see
         :func:`smalti.pp.choose_n_components`.
     ridge
         Regularisation, see :class:`smalti.pp.LinearCCA`.
@@ -143,45 +137,22 @@ def linear_cca(
     >>> mdata.obsm["X_cca"].shape == (mdata.n_obs, len(result.correlations))
     True
     """
-    names = list(mdata.mod) if modalities is None else list(modalities)
-    layers, transforms = layers or {}, transforms or {}
-    check_keys([*layers, *transforms], names, "Modality of `layers` or `transforms`")
-    maps = row_maps(mdata, names)
-    most = max(CANDIDATES) if n_components is None else check_count(n_components, "n_components")
-    fitted, inputs = {}, {}
-    for name in names:
-        layer = layers.get(name)
-        transform = transforms.get(name)
-        if transform is None:
-            adata = mdata.mod[name]
-            x = adata.X if layer is None else adata.layers[layer]
-            transform = default_transform(x, n_components=most, random_state=random_state)
-        fitted[name] = fit_modality(mdata, name, transform, layer=layer, batch_key=batch_key)
-        inputs[name] = apply(mdata, name, fitted[name])
-    if n_components is None:
-        n_components = _choose(inputs, maps, ridge, random_state)
-    inputs = {name: z[:, :n_components] for name, z in inputs.items()}
-    cca = LinearCCA(ridge=ridge, random_state=random_state).fit(inputs, maps)
-    mdata.obsm[key_added] = cca.joint(inputs, maps)
-    for name, z in cca.transform(inputs).items():
-        mdata.obsm[f"{key_added}_{name}"] = _by_cell(z, maps[name])
-    return LinearCCAResult(fitted, cca, n_components)
-
-
-def _choose(
-    inputs: Mapping[str, NDArray[np.float32]],
-    maps: Mapping[str, NDArray[np.int64]],
-    ridge: float,
-    random_state: int,
-) -> int:
-    n_paired = int((np.sum([rows >= 0 for rows in maps.values()], axis=0) >= 2).sum())
-    if n_paired < MIN_PAIRS:
-        logger.warning(
-            "%d cells with two modalities are too few to choose the number of components by: %d are used.",
-            *(n_paired, FALLBACK),
-        )
-        return FALLBACK
-    return choose_n_components(inputs, maps, candidates=CANDIDATES, ridge=ridge, random_state=random_state)
+    seen = fit_linear_inputs(
+        mdata,
+        modalities=modalities,
+        n_components=n_components,
+        candidates=CANDIDATES,
+        ridge=ridge,
+        batch_key=batch_key,
+        layers=layers,
+        transforms=transforms,
+        random_state=random_state,
+    )
+    cca = LinearCCA(ridge=ridge, random_state=random_state).fit(seen.values, seen.maps)
+    mdata.obsm[key_added] = cca.joint(seen.values, seen.maps)
+    for name, z in cca.transform(seen.values).items():
+        mdata.obsm[f"{key_added}_{name}"] = _by_cell(z, seen.maps[name])
+    return LinearCCAResult(seen.transforms, cca, seen.n_components)
 
 
 def _by_cell(z: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:

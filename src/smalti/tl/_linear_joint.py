@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smalti._validate import check_count, check_keys
-from smalti.data import CategoryField, row_maps
-from smalti.pp import LinearJoint, apply, choose_n_components, default_transform, fit_modality, linked_modalities
+from smalti.pp import N_COMPONENTS, LinearJoint
+
+from ._linear_inputs import apply_linear_inputs, batch_names, fit_linear_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,16 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from smalti.pp import LinearTransform, ModalityTransform
-
-logger = logging.getLogger(__name__)
-
-CANDIDATES = (15, 20, 30)
-"""Numbers of components that cross-validation chooses from, as for the inputs of networks."""
-PAIRS_PER_COMPONENT = 20
-"""Pairs needed per component: axes that few pairs support carry batches and patterns instead (two days of spleen with
-410 pairs: 20 components mix the days far better than 50 do)."""
-FALLBACK = 30
-MIN_PAIRS = 50
 
 
 @dataclass(frozen=True)
@@ -76,10 +65,8 @@ class LinearJointResult:
         KeyError
             If the column of batches is lacking.
         """
-        names = [name for name in self.transforms if name in mdata.mod]
-        check_keys(names or list(self.transforms), list(mdata.mod), "Modality")
-        inputs = {name: apply(mdata, name, self.transforms[name])[:, : self.n_components] for name in names}
-        return self.joint.transform(inputs, row_maps(mdata, names), _batches(mdata, self.batch_key))
+        values, maps = apply_linear_inputs(mdata, self.transforms, self.n_components)
+        return self.joint.transform(values, maps, batch_names(mdata, self.batch_key))
 
 
 def linear_joint(
@@ -138,50 +125,18 @@ def linear_joint(
     >>> mdata.obsm["X_joint"].shape[0] == mdata.n_obs
     True
     """
-    names = list(mdata.mod) if modalities is None else list(modalities)
-    layers, transforms = layers or {}, transforms or {}
-    check_keys([*layers, *transforms], names, "Modality of `layers` or `transforms`")
-    batches, maps = _batches(mdata, batch_key), row_maps(mdata, names)
-    most = max(CANDIDATES) if n_components is None else check_count(n_components, "n_components")
-    fitted, inputs = {}, {}
-    for name in names:
-        layer, transform = layers.get(name), transforms.get(name)
-        if transform is None:
-            adata = mdata.mod[name]
-            x = adata.X if layer is None else adata.layers[layer]
-            transform = default_transform(x, n_components=most, random_state=random_state)
-        fitted[name] = fit_modality(mdata, name, transform, layer=layer, batch_key=batch_key)
-        inputs[name] = apply(mdata, name, fitted[name])
-    if n_components is None:
-        n_components = _choose(inputs, maps, random_state)
-    inputs = {name: z[:, :n_components] for name, z in inputs.items()}
-    joint = LinearJoint(ridge=ridge, shrinkage=shrinkage, random_state=random_state).fit(inputs, maps, batches)
-    mdata.obsm[key_added] = joint.transform(inputs, maps, batches)
-    return LinearJointResult(fitted, joint, n_components, batch_key)
-
-
-def _batches(mdata: MuData, batch_key: str | None) -> NDArray[np.str_] | None:
-    if batch_key is None:
-        return None
-    CategoryField("batch", batch_key).validate_field(mdata)
-    column: NDArray[np.str_] = mdata.obs[batch_key].astype(str).to_numpy()
-    return column
-
-
-def _choose(inputs: Mapping[str, NDArray[np.float32]], maps: Mapping[str, NDArray[np.int64]], random_state: int) -> int:
-    linked = linked_modalities(maps)
-    present = np.column_stack([maps[name] >= 0 for name in linked])
-    n_pairs = int((present.sum(axis=1) >= 2).sum())
-    if len(linked) < 2 or n_pairs < MIN_PAIRS:
-        logger.info("%d paired cells are too few to choose by: %d components.", n_pairs, FALLBACK)
-        return FALLBACK
-    most = max(CANDIDATES[0], n_pairs // PAIRS_PER_COMPONENT)
-    candidates = [c for c in CANDIDATES if c <= most]
-    return int(
-        choose_n_components(
-            {name: inputs[name] for name in linked},
-            {name: maps[name] for name in linked},
-            candidates=candidates,
-            random_state=random_state,
-        )
+    seen = fit_linear_inputs(
+        mdata,
+        modalities=modalities,
+        n_components=n_components,
+        candidates=N_COMPONENTS,
+        ridge=ridge,
+        batch_key=batch_key,
+        layers=layers,
+        transforms=transforms,
+        random_state=random_state,
     )
+    joint = LinearJoint(ridge=ridge, shrinkage=shrinkage, random_state=random_state)
+    joint.fit(seen.values, seen.maps, seen.batch)
+    mdata.obsm[key_added] = joint.transform(seen.values, seen.maps, seen.batch)
+    return LinearJointResult(seen.transforms, joint, seen.n_components, batch_key)

@@ -103,3 +103,20 @@ def test_worse_means_by_more_than_two_standard_errors():
     values = {"n_pairs": 100, "linear": 0.10, "standard_error": 0.01}
     assert not HeldOutMatching(model=0.119, **values).model_is_worse
     assert HeldOutMatching(model=0.121, **values).model_is_worse
+
+
+@pytest.mark.parametrize("cls", [MCA, MODIS])
+def test_linear_cca_stands_beside_networks_that_match_worse(cls, tmp_path):
+    """After one epoch a network knows little; the block for matching must not."""
+    mdata = factors(500)
+    cls.setup_mudata(mdata, labels_key="label")
+    model = cls(mdata)
+    model.train(max_epochs=1, progress=False, accelerator="cpu")
+    assert model.held_out_matching_ is not None
+    assert not model.held_out_matching_.model_is_worse
+    one, own = (model.get_latent_representation(block=block) for block in ("aligned", cls.aligned_block))
+    assert one.shape != own.shape
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, atol=1e-5)
+    model.save(tmp_path / "model")
+    loaded = cls.load(tmp_path / "model", mdata)
+    np.testing.assert_allclose(loaded.get_latent_representation(block="aligned"), one, atol=1e-5)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from _clue import options
 
-from smalti.model.clue._aligned import SHARE, AlignedBlock
+from smalti.model.clue._aligned import AlignedBlock
+from smalti.model.parts._match_space import SHARE
 
 N = 600
 

@@ -183,7 +183,8 @@ def test_without_the_mask_unmeasured_values_would_matter():
     clean, poisoned = with_panels("csr"), with_panels("csr")
     poison(poisoned)
     first, second = (aligned(fit_clue(mdata, modalities)) for mdata in (clean, poisoned))
-    assert np.abs(first - second).max() > 0.1
+    # what differs may be the number of axes that is kept
+    assert first.shape != second.shape or np.abs(first - second).max() > 0.1
 
 
 def test_a_model_of_panels_is_stored_with_them(tmp_path):

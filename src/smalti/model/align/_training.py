@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from smalti._batch_rule import PER_OUTPUT
 from smalti._errors import NotFittedError
 from smalti.align import (
     AlignmentProblem,
@@ -63,6 +64,10 @@ class UnpairedTraining(MosaicModel):
         """Whether training cannot gain on the closed form: linear maps, fixed plans, no further objective."""
         plain = self.encoder == "linear" and self.module.solver == "sinkhorn" and self.module.align == "none"
         return self.options.accept == "never" or (plain and self.options.accept == "held_out")
+
+    def least_batch_size(self) -> int:
+        """Return ten cells per output."""
+        return PER_OUTPUT * self.options.n_latent
 
     def suggested_steps(self, splitter: MosaicSplitter) -> int:
         """Return the batches of five epochs, or of one where training changes nothing."""

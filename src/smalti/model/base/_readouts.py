@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from smalti._errors import NotFittedError
+from smalti._linalg import unit_rows
 from smalti._validate import check_choice
 from smalti.model.parts import encoder_inputs, linear_alignment, nearer_candidates
 
@@ -65,6 +66,8 @@ class ReadoutMixin(TrainingMixin):
     """Names of the model's own latents beside ``"joint"``."""
     aligned_block: ClassVar[str] = ALIGNED
     """The model's own block in which modalities are matched; ``"aligned"`` is another name for it."""
+    beside_linear: ClassVar[bool] = False
+    """Whether the block for matching is the model's own beside linear CCA, weighted on held-out pairs."""
     analysis_block: ClassVar[str] = JOINT
     """What :meth:`get_latent_representation` gives after training; a model with coordinates of its own names them."""
     held_out_matching_: HeldOutMatching | None = None
@@ -127,6 +130,8 @@ class ReadoutMixin(TrainingMixin):
         for minibatch in self.iterate(mdata, indices, batch_size):
             if isinstance(chosen, str) and chosen == JOINT:
                 parts.append(self._joint(minibatch, modality, mix=batch_correction == "on"))
+            elif isinstance(chosen, str) and chosen == ALIGNED and self.module.matching.ready:
+                parts.append(self._matched(minibatch, modality))
             else:
                 parts.append(self._latent(minibatch, chosen, modality).float().cpu().numpy())
         return np.concatenate(parts)
@@ -150,7 +155,7 @@ class ReadoutMixin(TrainingMixin):
                 )
             return JOINT
         if block == ALIGNED:
-            return self.aligned_block
+            return ALIGNED if self.module.matching.ready else self.aligned_block
         return str(check_choice(block, (JOINT, ALIGNED, *self.blocks), "block"))
 
     def cell_components(self) -> CellComponents:
@@ -180,6 +185,11 @@ class ReadoutMixin(TrainingMixin):
             self.module.joint.fit(
                 components.values, components.maps, codes, latent=latent, random_state=self.random_state
             )
+        if self.beside_linear and self._matching_block() is not None:
+            own = {n: self.get_latent_representation(modality=n, block=self.aligned_block) for n in components.maps}
+            held = np.zeros(self.adata.n_obs, dtype=bool)
+            held[np.asarray([] if self.validation_indices_ is None else self.validation_indices_, np.int64)] = True
+            self.module.matching.fit(own, components, self.adata_manager.codes()["batch"], held)
         self.held_out_matching_ = self._compare_with_linear(components)
         if self.held_out_matching_ is not None and self.held_out_matching_.model_is_worse:
             logger.warning(
@@ -220,7 +230,27 @@ class ReadoutMixin(TrainingMixin):
 
     def _matching_block(self) -> str | None:
         """Return the block to match by; ``None`` where the model has been told to do without."""
-        return self.aligned_block
+        return ALIGNED
+
+    @torch.no_grad()
+    def _matched(self, minibatch: MosaicBatch, modality: str | None) -> NDArray[np.float32]:
+        """Return the mean over modalities in the space for matching, of unit length; NaN where there is none."""
+        inputs = self.module.inputs
+        total: NDArray[np.float32] | None = None
+        present = inputs.present(minibatch)
+        for name in present if modality is None else [modality]:
+            here = present[name]
+            has = here.cpu().numpy()
+            own = self._latent(minibatch, self.aligned_block, name).float().cpu().numpy()
+            x = inputs.encode(minibatch, name, here).float().cpu().numpy()
+            z = self.module.matching.transform(name, own[has], x)
+            if total is None:
+                total = np.zeros((len(has), z.shape[1]), np.float32)
+            total[has] += z
+        if total is None:
+            raise RuntimeError("The minibatch has no modality.")
+        some = (total != 0).any(axis=1, keepdims=True)
+        return np.where(some, unit_rows(total), np.nan).astype(np.float32)
 
     @torch.no_grad()
     def _joint(self, minibatch: MosaicBatch, modality: str | None, *, mix: bool) -> NDArray[np.float32]:

@@ -68,7 +68,7 @@ class TrainingMixin(GateMixin):
         self,
         max_epochs: int | None = None,
         *,
-        batch_size: int | None = None,
+        batch_size: int | Literal["auto"] | None = None,
         train_size: float = 0.9,
         validation_indices: Sequence[int] | NDArray[Any] | None = None,
         paired_share: float = 0.5,
@@ -93,7 +93,8 @@ class TrainingMixin(GateMixin):
         max_epochs
             Epochs; an epoch draws as many cells as there are. By default as many as give ``default_steps`` batches.
         batch_size
-            Cells per batch, ``default_batch_size`` by default.
+            Cells per batch; by default, or ``"auto"``, ``default_batch_size`` or what a loss of correlations needs
+            (:func:`smalti.planning.recommended_batch_size`) if that is more.
         train_size
             Share of cells to train on, in ``(0, 1]``; the rest is held out, evenly over presence patterns, to choose
             the best epoch. With 1 nothing is held out and the last epoch is kept.
@@ -132,7 +133,9 @@ class TrainingMixin(GateMixin):
         if self.adata is not None:
             self._validate_anndata()
         self._check_trainable()
-        batch_size = self.default_batch_size if batch_size is None else check_count(batch_size, "batch_size")
+        if batch_size is None or batch_size == "auto":
+            batch_size = max(self.default_batch_size, self.least_batch_size())
+        check_count(batch_size, "batch_size")
         options = {"log_every_n_steps": 1, **(trainer_kwargs or {})}  # terms are logged per epoch in any case
         distributed = distributed_strategy(options.get("strategy"))
         splitter = MosaicSplitter(
@@ -239,6 +242,10 @@ class TrainingMixin(GateMixin):
     def strata(self) -> NDArray[np.int64] | None:
         """Return a code per cell by which validation cells are drawn; by default presence patterns."""
         return None
+
+    def least_batch_size(self) -> int:
+        """Return how many cells a loss of correlations needs in a batch; 1 for a model without one."""
+        return 1
 
     def make_sampler(self, batch_size: int) -> MakeSampler | None:
         """Return what makes the sampler of training batches, see :class:`~smalti.train.MosaicSplitter`."""

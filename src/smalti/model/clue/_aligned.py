@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from smalti.model.parts import nearer_candidates
+from smalti.model.parts import fit_mixture
 from smalti.nn import ByModality, WarmEncoder
 
 if TYPE_CHECKING:
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ._options import CLUEOptions
-
-SHARE = 0.5
-"""Share of the networks in the cosine where held-out pairs cannot tell: networks and linear CCA alike."""
-SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
-MIN_PAIRS = 30
-"""Held-out pairs below which the share is not chosen, and axes are told by training pairs."""
-MAX_PAIRS = 5000
-"""Pairs looked at."""
 
 
 class AlignedBlock(nn.Module):
@@ -94,8 +85,8 @@ class AlignedBlock(nn.Module):
         """Put unit vectors ``(n, J + 1, n_align)`` side by side, ``(n, n_axes)``; compare by cosine."""
         n = parts.shape[1] - 1
         weight = torch.cat([(self.share / n).expand(n), (1 - self.share)[None]]).clamp(min=0).sqrt()
-        side_by_side = (parts * weight[None, :, None]).flatten(1)
-        return F.normalize(side_by_side @ self.axes[:, : int(self.n_axes)], dim=1, eps=1e-8)
+        mixed = (parts * weight[None, :, None]).flatten(1)
+        return F.normalize(mixed @ self.axes[:, : int(self.n_axes)], dim=1, eps=1e-8)
 
     @torch.no_grad()
     def fit(
@@ -105,77 +96,24 @@ class AlignedBlock(nn.Module):
         batch: NDArray[np.int64],
         held_out: NDArray[np.bool_],
     ) -> None:
-        """Choose the share of the networks and the axes that are kept.
+        """Choose the share of the networks and the axes that are kept, see :func:`~smalti.model.parts.fit_mixture`.
 
         Parameters
         ----------
         parts
             ``(n, J + 1, n_align)`` by modality, of ``n`` cells; rows of absent cells are ignored.
-        present
-            ``(n,)`` by modality.
-        batch
-            ``(n,)`` codes.
-        held_out
-            ``(n,)`` whether a cell was held out of training.
+        present, batch, held_out
+            ``(n,)``, as there.
         """
-        width = len(self.axes)
-        self.axes.copy_(torch.eye(width))
-        self.n_axes.fill_(width)
-        pairs = [(a, b) for a, b in combinations(parts, 2) if (present[a] & present[b]).sum() > 1]
-        if not pairs:
-            return
-        ranks: dict[float, NDArray[np.float64]] = {}
-        for share in SHARES:
-            self.share.fill_(share)
-            found = []
-            for a, b in pairs:
-                at = np.flatnonzero(present[a] & present[b] & held_out)[:MAX_PAIRS]
-                if len(at) > 1:
-                    u, v = (self.match_space(parts[m][at]).cpu().numpy() for m in (a, b))
-                    found.append(nearer_candidates(u, v, batch[at]))
-            ranks[share] = np.concatenate(found) if found else np.zeros(0)
-        self.share.fill_(_choose(ranks))
-        self._keep_shared_axes(parts, present, held_out, pairs)
-
-    def _keep_shared_axes(
-        self,
-        parts: Mapping[str, Tensor],
-        present: Mapping[str, NDArray[np.bool_]],
-        held_out: NDArray[np.bool_],
-        pairs: list[tuple[str, str]],
-    ) -> None:
-        """Turn to the principal axes of the covariance across modalities, up to the first that held-out pairs deny."""
-        width = len(self.axes)
-        cross, told, norm = np.zeros((width, width)), np.zeros((width, width)), np.zeros((width, width))
-        few = sum(int((present[a] & present[b] & held_out).sum()) for a, b in pairs) < MIN_PAIRS
-        for a, b in pairs:
-            both = present[a] & present[b]
-            for rows, total in ((both & ~held_out, cross), (both & (held_out | few), told)):
-                at = np.flatnonzero(rows)[:MAX_PAIRS]
-                if len(at) < 2:
-                    continue
-                u, v = (self.match_space(parts[m][at]).cpu().double().numpy() for m in (a, b))
-                u, v = u - u.mean(axis=0), v - v.mean(axis=0)
-                total += (u.T @ v + v.T @ u) / 2
-                if total is told:
-                    norm += (u.T @ u + v.T @ v) / 2
-        values, vectors = np.linalg.eigh(cross)
-        vectors = vectors[:, values.argsort()[::-1]]
-        agreement = np.einsum("ij,ik,kj->j", vectors, told, vectors)
-        spread = np.einsum("ij,ik,kj->j", vectors, norm, vectors)
-        good = (agreement > 0) & (spread > 1e-9 * max(spread.max(), 1e-12)) & (np.sort(values)[::-1] > 0)
-        n_axes = int(np.argmin(good)) if not good.all() else width
-        if n_axes < 2:  # nothing that could be told apart from noise
-            return
-        self.axes.copy_(torch.from_numpy(vectors.astype(np.float32)))
+        own, linear = {}, {}
+        for name, each in parts.items():
+            networks, cca = each[:, :-1], each[:, -1]
+            own[name] = (networks.flatten(1) / np.sqrt(networks.shape[1])).cpu().numpy()
+            linear[name] = cca.cpu().numpy()
+        found = fit_mixture(own, linear, present, batch, held_out)
+        self.share.fill_(1.0 if found is None else found.share)
+        axes = np.eye(len(self.axes), dtype=np.float32) if found is None else found.axes
+        n_axes = axes.shape[1]
+        self.axes.zero_()
+        self.axes[:, :n_axes] = torch.from_numpy(axes)
         self.n_axes.fill_(n_axes)
-
-
-def _choose(ranks: Mapping[float, NDArray[np.float64]]) -> float:
-    """Return the best share if it beats the usual one by more than a standard error, else the usual one."""
-    usual = ranks[SHARE]
-    if len(usual) < MIN_PAIRS:
-        return SHARE
-    best = min(ranks, key=lambda share: float(ranks[share].mean()))
-    gain = usual - ranks[best]
-    return best if gain.mean() > gain.std() / np.sqrt(len(gain)) else SHARE

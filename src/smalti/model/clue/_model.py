@@ -63,7 +63,7 @@ class CLUE(QueryMixin, ImputeMixin, LabelMixin):
     fusion
         How several modalities of a cell become one latent.
     n_components
-        Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells.
+        Components of encoder inputs, 30 by default; 100 in the release.
     options
         Everything else about the architecture, see :class:`~smalti.model.CLUEOptions`.
     weights

@@ -98,8 +98,9 @@ class CLUEOptions(Options):
     """Spectral norm on the discriminator."""
     balance: bool = True
     """Whether populations without a counterpart in another modality are weighted down in the modality game."""
-    n_components: int | None = None
-    """Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells."""
+    n_components: int | None = 30
+    """Components of encoder inputs, however few the pairs: fewer lose what only few cells show, and the ridge of the
+    linear start keeps networks from fitting noise (decision 013). ``None``: as many as held-out pairs support."""
 
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_hidden", "n_layers", "n_align", "n_aligners", "align_hidden"):

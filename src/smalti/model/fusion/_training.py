@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
 from smalti.model.base import MosaicModel
 from smalti.model.parts import warm_start
@@ -54,6 +55,10 @@ class FusionTraining(MosaicModel):
     def plan_defaults(self) -> dict[str, Any]:
         """Return the plan; weights of the head must not shrink while they rest."""
         return {"lr": 1e-3, "weight_decay": 1e-4, "kl_warmup": 0.0}
+
+    def least_batch_size(self) -> int:
+        """Return five cells per output, since covariances run over batches."""
+        return PER_OUTPUT_RUNNING * self.options.n_latent
 
     def epoch_calls(self) -> list[tuple[int, Callable[[int], None]]]:
         """Set the stage before every epoch, start the head when its stage begins, and watch over the clusters."""

@@ -102,6 +102,7 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
     module: MCAModule
     blocks = ("root", "observed")
     aligned_block = "root"
+    beside_linear = True
     default_batch_size = 128
     default_steps = 1500
 
@@ -182,6 +183,10 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
             warm_start(self.module.inputs, [self.module.skips], self.cell_components().of(splitter.train_idx))
 
     # ---------------------------------------------------------------- embeddings
+
+    def _joint_axes(self) -> str | None:
+        # what networks match by keeps types worse than the linear axes do, where pairs give these (decision 013)
+        return None if self.sizes_.pairs else super()._joint_axes()
 
     def _latent(self, minibatch: MosaicBatch, block: Channel, modality: str | None) -> torch.Tensor:
         return self.module.embed(minibatch, block, modality)

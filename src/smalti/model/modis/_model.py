@@ -90,6 +90,7 @@ class MODIS(QueryMixin, ImputeMixin, NoveltyMixin, ClassTraining):
     module: MODISModule
     blocks = ("shared", "full")
     aligned_block = "shared"
+    beside_linear = True
     default_batch_size = 192
     default_steps = 1000
 

@@ -8,6 +8,7 @@ from ._held_out import nearer_candidates
 from ._inputs import MosaicInputs, modality_weights, spread_rows
 from ._joint import JointReadout
 from ._linear_start import CellComponents, encoder_inputs, linear_alignment, warm_start
+from ._match_space import MatchReadout, fit_mixture
 from ._module import GatePrice, MosaicModule
 from ._sizes import ModalitySize, MosaicSizes
 from ._translator import LOG1P, NORMALIZED, RAW, Chunk, PairTranslator, Translator, fit_pair
@@ -35,6 +36,8 @@ __all__ = [
     "encoder_inputs",
     "linear_alignment",
     "modality_weights",
+    "MatchReadout",
+    "fit_mixture",
     "nearer_candidates",
     "spread_rows",
     "warm_start",

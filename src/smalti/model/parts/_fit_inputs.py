@@ -14,13 +14,12 @@ from smalti.data import (
     COUNT_LIKELIHOODS,
     ENCODER_INPUTS,
     fit_scaled,
-    linked_groups,
     linked_pairs,
     make_reader,
 )
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection, ScaledInput
-from smalti.pp import choose_n_components, make_transform
+from smalti.pp import N_COMPONENTS, components_by_pairs, make_transform
 
 from ._fit_gates import FittedGate
 from ._linear_start import CellComponents
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANDIDATES = (15, 20, 30)
-"""Numbers of components that cross-validation chooses from."""
-MAX_COMPONENTS = max(CANDIDATES)
-"""Components fitted before that choice."""
-PAIRS_PER_COMPONENT = 20
-"""Pairs needed per component: a network fits noise with more components than linear CCA does (with 256 pairs, PBMC
-mosaic, FOSCTTM of held-out pairs is 0.046 with 15 components, 0.055 with 30 and 0.058 with 50)."""
-FALLBACK_COMPONENTS = 30
-"""Components kept when there are too few pairs to choose by."""
 MIN_PAIRS = 50
 """Pairs needed for a choice by cross-validation."""
 INPUT_SPREAD = 3.0
@@ -75,7 +65,7 @@ class FittedInputs:
         self.layers: dict[str, FrozenProjection | DenseInput | ScaledInput | None] = {}
         self.components: dict[str, NDArray[np.float32]] = {}
         for field in manager.modality_fields:
-            self._fit_layer(field, n_components or MAX_COMPONENTS, random_state)
+            self._fit_layer(field, n_components or max(N_COMPONENTS), random_state)
         if n_components is None and self.components:
             self._truncate(self._choose(random_state))
         self.gates = {
@@ -216,20 +206,9 @@ class FittedInputs:
         self.components[name] = transform.transform(x, batch=batch)
 
     def _choose(self, random_state: int) -> int:
-        names = list(self.components)
-        present = np.column_stack([self.maps[name] >= 0 for name in names])
-        at = linked_groups(present)[0]
-        linked, present = [names[i] for i in at], present[:, at]
-        maps = {name: self.maps[name] for name in linked}
-        n_pairs = int((present.sum(axis=1) >= 2).sum())
-        if len(maps) < 2 or n_pairs < MIN_PAIRS:
-            logger.info("%d paired cells are too few to choose by: %d components.", n_pairs, FALLBACK_COMPONENTS)
-            return FALLBACK_COMPONENTS
-        most = max(CANDIDATES[0], n_pairs // PAIRS_PER_COMPONENT)
-        candidates = [c for c in CANDIDATES if c <= most]
-        components = {name: self.components[name] for name in linked}
-        chosen = int(choose_n_components(components, maps, candidates=candidates, random_state=random_state))
-        logger.info("%d components per modality, chosen on held-out pairs of linear CCA.", chosen)
+        maps = {name: self.maps[name] for name in self.components}
+        chosen = components_by_pairs(self.components, maps, batch=self.batch, random_state=random_state)
+        logger.info("%d components per modality.", chosen)
         return chosen
 
     def _truncate(self, n_components: int) -> None:

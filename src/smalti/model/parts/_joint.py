@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from smalti._errors import NotFittedError
-from smalti.pp import LinearJoint
+from smalti.pp import LinearJoint, components_by_pairs
 
 from ._state import from_tensors, to_tensors
 
@@ -37,6 +37,7 @@ class JointReadout(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.joint: LinearJoint | None = None
+        self.n_components: int | None = None
         self.projections: dict[str, dict[str, NDArray[np.float32]]] = {}
 
     @property
@@ -73,6 +74,9 @@ class JointReadout(nn.Module):
                 axes = pca.components_.T.astype(np.float32)
                 self.projections[name] = {"mean": pca.mean_.astype(np.float32), "axes": axes}
         here = np.column_stack([maps[name] >= 0 for name in inputs]).any(axis=1)
+        self.n_components = None
+        codes = np.unique(batch, return_inverse=True)[1]
+        self.n_components = components_by_pairs(self._narrow(inputs), maps, batch=codes, random_state=random_state)
         self.joint = LinearJoint(random_state=random_state).fit(
             self._narrow(inputs),
             {name: maps[name][here] for name in inputs},
@@ -101,7 +105,8 @@ class JointReadout(nn.Module):
         out = {}
         for name, x in inputs.items():
             p = self.projections.get(name)
-            out[name] = x if p is None else ((x - p["mean"]) @ p["axes"]).astype(np.float32)
+            leading = x if p is None else ((x - p["mean"]) @ p["axes"]).astype(np.float32)
+            out[name] = leading[:, : self.n_components]
         return out
 
     # ------------------------------------------------------------------ as weights
@@ -109,10 +114,12 @@ class JointReadout(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         if self.joint is None:
             return
-        for name, value in to_tensors({"joint": self.joint.state(), "projections": self.projections}).items():
+        state = {"joint": self.joint.state(), "projections": self.projections, "n_components": self.n_components}
+        for name, value in to_tensors(state).items():
             destination[prefix + name] = value
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
         state = from_tensors(state_dict, prefix)
         self.joint = None if state is None else LinearJoint.from_state(state["joint"])
         self.projections = {} if state is None else state["projections"]
+        self.n_components = None if state is None else state.get("n_components")  # all of them before 0.2

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 MIN_PAIRS = 20
 """Pairs below which linear CCA says nothing that a random start does not."""
+RIDGE = 0.1
+"""Ridge of the CCA that networks start from: with 30 components and 256 pairs, ten times that of
+:func:`smalti.tl.linear_cca` lets a network end at a FOSCTTM of 0.055 instead of 0.060 (decision 013)."""
 CHUNK_CELLS = 2048
 
 
@@ -85,7 +88,7 @@ def linear_alignment(components: CellComponents) -> LinearCCA | None:
         return None
     if not all(np.isfinite(components.values[name]).all() for name in names):
         return None  # whoever checks losses says where it comes from
-    return LinearCCA().fit(
+    return LinearCCA(ridge=RIDGE).fit(
         {name: components.values[name] for name in names}, {name: components.maps[name] for name in names}
     )
 

@@ -9,6 +9,7 @@ from scvi.module.base import BaseModuleClass
 
 from ._inputs import MosaicInputs
 from ._joint import JointReadout
+from ._match_space import MatchReadout
 from ._translator import Translator
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class MosaicModule(BaseModuleClass):
         From a latent to likelihoods; ``None`` for networks without decoders.
     joint
         The latent for analysis, fitted after training.
+    matching
+        The space for matching of models that have none of their own, fitted after training.
     translator
         How pairs of modalities predict each other, fitted after training.
     noise_level, game_ramp
@@ -71,6 +74,7 @@ class MosaicModule(BaseModuleClass):
         self.inputs = MosaicInputs(sizes, n_embed=n_embed)
         self.decoding = None
         self.joint = JointReadout()
+        self.matching = MatchReadout()
         self.translator = Translator()
         self.noise_level, self.game_ramp = 0.0, 1.0
 
