@@ -53,7 +53,11 @@ html_css_files = ["smalti.css"]
 mathjax_path = "mathjax/tex-chtml-full.js"  # copied below: formulas without a network
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-html_theme_options = {"show_toc_level": 2, "use_download_button": False}
+html_theme_options = {
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "navbar_persistent": [],  # the search is in the sidebar
+}
 
 # Notebooks are stored with their output; the tests execute them.
 nb_execution_mode = "off"

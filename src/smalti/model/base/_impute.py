@@ -65,7 +65,7 @@ class ImputeMixin(TranslationMixin):
 
         Returns
         -------
-        :class:`~smalti.model.base.Imputation`; print it for the skill beside ridge and nearest cells.
+        An ``Imputation``; print it for the skill beside ridge and nearest cells.
 
         Raises
         ------
