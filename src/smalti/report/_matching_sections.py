@@ -159,7 +159,8 @@ def calibration(facts: Facts, held: HeldOut | None) -> Section:
             top = found.reliability["accuracy"].iloc[-1] / max(found.reliability["accuracy"].mean(), 1e-12)
             said.append(
                 f"The confidence of matches is off by {error:.3f} on average (null, a perfect confidence with so few "
-                f"cells: {null:.3f}); the surest tenth is right {top:.1f} times as often as the average (baseline 1, "
+                f"cells: {null:.3f}); the surest {percent(1 / len(found.reliability))} are right {top:.1f} times as "
+                f"often as the average (baseline 1, "
                 f"the same "
                 "confidence for all)"
             )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_FOLDS = 5
+N_DRAWS = 20
+"""Draws per cell of the calibration, so that the threshold does not hang on one."""
 MIN_BATCHES = 3
 """Batches from which cells are held out batch by batch; of two, every fold would learn from one alone."""
 N_NEIGHBORS = 15
@@ -59,9 +61,10 @@ class FittedLabels:
         self.temperature = fit_temperature(logits, codes)
         self.rng = np.random.default_rng(random_state)
         p = softmax(logits / self.temperature, axis=1)
-        needed = needed_mass(p, self.rng.random(len(p)))[np.arange(len(y)), codes]
-        rank = int(np.ceil((len(y) + 1) * coverage))
-        self.threshold = float(np.sort(needed)[rank - 1]) if rank <= len(y) else np.inf
+        own = np.arange(len(y)), codes
+        needed = np.concatenate([needed_mass(p, self._draw(len(p)))[own] for _ in range(N_DRAWS)])
+        share = (len(y) + 1) * coverage / len(y)
+        self.threshold = float(np.quantile(needed, share, method="inverted_cdf")) if share <= 1 else np.inf
         self.distances, self.z = np.sort(distance), z
 
     def _folds(self, z: NDArray[Any], y: NDArray[np.str_], batch: NDArray[np.str_] | None, random_state: int) -> Any:
@@ -75,11 +78,15 @@ class FittedLabels:
         n = int(min(N_FOLDS, np.unique(y, return_counts=True)[1].min()))
         return list(StratifiedKFold(n, shuffle=True, random_state=random_state).split(z, y))
 
+    def _draw(self, n: int) -> NDArray[np.float64]:
+        """Return uniform draws that are spread as evenly as can be, in random order."""
+        return np.asarray((self.rng.permutation(n) + self.rng.random()) / n)
+
     def probabilities(self, z: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(softmax(_logits(self.model, z) / self.temperature, axis=1))
 
     def sets(self, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return needed_mass(probabilities, self.rng.random(len(probabilities))) <= self.threshold
+        return needed_mass(probabilities, self._draw(len(probabilities))) <= self.threshold
 
     def novelty(self, z: NDArray[Any]) -> NDArray[np.float64]:
         return np.searchsorted(self.distances, cell_distances(self.z, z)) / len(self.distances)
