@@ -134,6 +134,20 @@ def test_without_batches_labels_or_held_out_pairs_the_page_says_so(tmp_path) -> 
     assert "trained once" in found["stability"]
 
 
+def test_gates_get_a_section_with_the_cost_of_deleting_what_they_selected(tmp_path) -> None:
+    mdata = make_mosaic(pattern="paired", n_obs=200, n_features={"a": 30, "b": 20})
+    gated = {"a": sm.data.Modality(gate="global", gate_keep=0.3), "b": None}
+    sm.model.CLUE.setup_mudata(mdata, modalities=gated)
+    model = sm.model.CLUE(mdata, n_latent=4, n_hidden=16)
+    model.train(12, progress=False, train_size=0.7)
+    found = verdicts(sm.report.write(model, mdata, tmp_path / "x.html").read_text(encoding="utf-8"))
+    assert "Selected: " in found["gates"]
+    n_selected = int(model.get_gates("a")["selected"].sum())
+    assert f"{n_selected} of 30 of a" in found["gates"]
+    if 0 < n_selected <= 15:
+        assert all(word in found["gates"] for word in ("threshold", "baseline", "null"))
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
 def test_a_browser_draws_all_pictures_and_switches_colours_without_an_error(page, tmp_path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from smalti import tl
+from smalti._errors import NotFittedError
 from smalti.tl._stability import title_of
 
 from ._section import MODEL_COLORS, Facts, Section, axis, percent
 
 if TYPE_CHECKING:
-    from smalti.tl import Stability
+    from collections.abc import Iterator
+
+    from smalti.tl import DeletionTest, Stability
 
 MONITOR = "monitor"
 GAP = 0.05
 """Rise of the validation loss over its best, relative to its fall, that counts as over-fitting."""
 OPEN_HALF = 0.5
-MOST_SHOWN = 12
+MOST_SHOWN, N_DRAWS = 12, 5
 STABLE = 0.5
 """Share of nearest cells that two seeds should share: then most of what a graph of neighbours says is the data's."""
 PACKAGES = ("smalti", "torch", "scvi-tools", "lightning", "scanpy", "anndata", "mudata", "numpy", "scipy", "plotly")
@@ -104,14 +108,35 @@ def gates(facts: Facts) -> Section | None:
         out.scores[f"selected_{name}"] = float(table["selected"].sum())
         parts.append((name, int(table["selected"].sum()), len(table), undecided))
     worst = max(undecided for *_, undecided in parts)
-    out.level = "attention" if worst > OPEN_HALF or any(n in (0, total) for _, n, total, _ in parts) else "good"
+    tests = list(_deletions(facts, names))
+    idle = any(not found.matters for found in tests)
+    out.notes += [repr(found) for found in tests]
+    empty = any(n in (0, total) for _, n, total, _ in parts)
+    out.level = "attention" if worst > OPEN_HALF or empty or idle else "good" if tests else "unknown"
     said = ", ".join(f"{n:,} of {total:,} of {name}" for name, n, total, _ in parts)
-    out.verdict = (
-        f"Selected: {said}; {percent(worst)} of gates at most are undecided (threshold {percent(OPEN_HALF)}; baseline "
-        "all features open, as without gates; the null, gates that say nothing, all stand where they started). Whether "
-        "what is selected matters is told by training without it."
+    if not tests:
+        out.verdict = f"Selected: {said}; too few pairs were held out to test whether they matter."
+        return out
+    said_tests = "; ".join(
+        f"without those of {t.modality} {percent(t.deleted)} of candidates are nearer than the partner (threshold "
+        f"{percent(float(t.random.max()))}, the most of {len(t.random)} deletions of as many others; baseline "
+        f"{percent(t.intact)}, all features; null 50%)"
+        for t in tests
     )
+    open_half = f"{percent(worst)} of gates are undecided (threshold {percent(OPEN_HALF)})"
+    out.verdict = f"Selected: {said}; {open_half}; {said_tests}."
     return out
+
+
+def _deletions(facts: Facts, names: list[str]) -> Iterator[DeletionTest]:
+    """Yield what deleting the selected features of each modality costs, where that can be tested."""
+    for name in names:
+        if not facts.own:
+            return
+        try:
+            yield tl.deletion_test(facts.model, name, n_draws=N_DRAWS, random_state=facts.random_state)
+        except (ValueError, NotFittedError):  # too few pairs, or nothing or everything is selected
+            continue
 
 
 def stability(found: Stability | None, facts: Facts) -> Section:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._benchmark import benchmark
 from ._catalogue import MODELS, ModelEntry
 from ._cell_values import cell_values
+from ._deletion import DeletionTest, deletion_test
 from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import evaluate
 from ._evaluation import Evaluation
@@ -26,6 +27,7 @@ from ._stability import Stability, stability
 __all__ = [
     "MODELS",
     "ModelEntry",
+    "DeletionTest",
     "Evaluation",
     "LabelReport",
     "LabelTransfer",
@@ -40,6 +42,7 @@ __all__ = [
     "Stability",
     "benchmark",
     "cell_values",
+    "deletion_test",
     "describe_mosaic",
     "evaluate",
     "find_key",
