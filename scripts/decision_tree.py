@@ -19,7 +19,7 @@ PAIRED = [
     ("an answer in seconds", "tl.linear_joint"),
 ]
 W, H = 860, 400
-X, Y, STEP, BOX = 20, 30, 118, (210, 56)
+X, Y, STEP, BOX = 20, 30, 118, (232, 56)
 
 
 def box(x: float, y: float, w: float, h: float, lines: list[str], kind: str) -> str:
@@ -50,14 +50,14 @@ def draw() -> str:
         parts.append(box(670, y, 170, 34, [model], "model"))
         parts.append(arrow([(630, y + 17), (666, y + 17)], "", (0, 0)))
         parts.append(arrow([(320, Y + 28), (360, Y + 28), (360, y + 17), (396, y + 17)], "", (0, 0)))
-    parts.append(f'<path d="M{X + BOX[0]} {Y + 28} L330 {Y + 28}"/><text class="word" x="262" y="{Y + 20}">yes</text>')
-    for i, model in ((1, "MODIS"), (2, "UnpairedCCA")):
+    parts.append(f'<path d="M{X + BOX[0]} {Y + 28} L330 {Y + 28}"/><text class="word" x="276" y="{Y + 20}">yes</text>')
+    for i, model, top in ((1, "MODIS", 240), (2, "UnpairedCCA", 296)):
         y = Y + i * STEP
-        parts.append(box(670, y + 112 - 40 * i, 170, 34, [model], "model"))
-        end = y + 129 - 40 * i
+        parts.append(box(670, top, 170, 34, [model], "model"))
+        end = top + 17
         parts.append(
             arrow([(X + BOX[0], y + 28), (330, y + 28), (330, end), (666, end)], "", (0, 0))
-            + f'<text class="word" x="262" y="{y + 20}">yes</text>'
+            + f'<text class="word" x="276" y="{y + 20}">yes</text>'
         )
     y = Y + 3 * STEP - 20
     parts.append(arrow([(X + 105, Y + 2 * STEP + BOX[1]), (X + 105, y - 4)], "no", (X + 122, y - 14)))

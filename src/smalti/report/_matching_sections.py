@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from smalti import metrics, tl
 from smalti._mudata import no_pull
+from smalti.model.parts import nearer_candidates
 from smalti.tl._match import reliability_curve
 
 from ._section import MODEL_COLORS, Facts, Section, axis, percent
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MIN_PAIRS = 30
 MIN_BATCH = 10
+MIN_RIGHT = 20
 VOTES = 15
 K = 10
 CALIBRATED = 0.05
@@ -109,17 +111,28 @@ def matching(facts: Facts, held: HeldOut | None) -> Section:
     out.tables.append(table.round(3).rename_axis("score"))
     first = table.iloc[0]
     rival = first.get(LINEAR, np.nan)
-    error = facts.model.held_out_matching_.standard_error if facts.model.held_out_matching_ is not None else np.nan
+    error = _standard_error(facts, held)
     out.scores = {"foscttm": float(first.iloc[0]), "foscttm_linear": float(rival)}
-    worse = bool(first.iloc[0] > rival + 2 * (0 if np.isnan(error) else error))
+    worse = bool(first.iloc[0] > rival + 2 * error)
     out.level = "attention" if worse or first.iloc[0] > 0.4 else "good"
-    said = "" if np.isnan(error) else f", threshold for a difference {2 * error:.3f}, two standard errors"
+    said = "" if np.isnan(error) else f" (threshold for a difference {2 * error:.1%}, two standard errors)"
     out.verdict = (
         f"Of {len(cells):,} held-out pairs of {a} and {b}, {percent(float(first.iloc[0]))} of candidates on average "
         f"are nearer than the partner; linear CCA (baseline) {percent(float(rival))}{said}; chance (null) 50%."
         f"{' Match by `tl.linear_cca` instead.' if worse else ''}"
     )
     return out
+
+
+def _standard_error(facts: Facts, held: HeldOut) -> float:
+    """Return the standard error of the difference between the model and linear CCA, NaN without the latter."""
+    if LINEAR not in held.latents:
+        return float("nan")
+    codes = (
+        np.zeros(len(held.cells), dtype=np.int64) if facts.batch is None else pd.factorize(facts.batch[held.cells])[0]
+    )
+    ours, theirs = (nearer_candidates(*held.latents[name], codes) for name in (type(facts.model).__name__, LINEAR))
+    return float((ours - theirs).std() / np.sqrt(max(len(ours), 1)))
 
 
 def calibration(facts: Facts, held: HeldOut | None) -> Section:
@@ -156,13 +169,9 @@ def calibration(facts: Facts, held: HeldOut | None) -> Section:
             figure["data"].append(_curve(found.reliability, f"matches {held.names[0]} to {held.names[1]}", 0))
             out.scores["reliability_error_matching"] = error
             worst = max(worst, error - null)
-            top = found.reliability["accuracy"].iloc[-1] / max(found.reliability["accuracy"].mean(), 1e-12)
             said.append(
                 f"The confidence of matches is off by {error:.3f} on average (null, a perfect confidence with so few "
-                f"cells: {null:.3f}); the surest {percent(1 / len(found.reliability))} are right {top:.1f} times as "
-                f"often as the average (baseline 1, "
-                f"the same "
-                "confidence for all)"
+                f"cells: {null:.3f}; baseline, the same confidence for all, tells nothing apart); {_sharpness(found)}"
             )
     labels = _label_calibration(facts)
     if labels is not None:
@@ -184,6 +193,16 @@ def calibration(facts: Facts, held: HeldOut | None) -> Section:
     out.verdict = f"{'; '.join(said)}; the threshold is {CALIBRATED} above the null."
     out.verdict = out.verdict[0].upper() + out.verdict[1:]
     return out
+
+
+def _sharpness(found: Any) -> str:
+    """Say whether surer matches are right more often."""
+    curve = found.reliability
+    right = float((curve["accuracy"] * curve["n"]).sum())
+    if right < MIN_RIGHT:
+        return f"{right:.0f} matches were right, too few to say whether the surer ones are right more often"
+    times = curve["accuracy"].iloc[-1] / (right / curve["n"].sum())
+    return f"the surest {percent(1 / len(curve))} are right {times:.1f} times as often as the average"
 
 
 def _label_calibration(facts: Facts) -> tuple[pd.DataFrame, float, int, float] | None:

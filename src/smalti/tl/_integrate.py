@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scanpy as sc
 from anndata import AnnData
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from smalti import model
 from smalti._validate import check_choice, check_positive

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import Callback
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
