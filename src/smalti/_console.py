@@ -162,7 +162,7 @@ def write_latents(mdata: MuData, key: str, path: Path) -> None:
 def stored_model(folder: Path) -> tuple[Any, str]:
     """Return the class of a stored model, and its name in keys."""
     from smalti import model
-    from smalti.model.base._persistence import read_model
+    from smalti.model.base import read_model
 
     name = str(read_model(folder)[1]["model"])
     return getattr(model, name), name.lower()

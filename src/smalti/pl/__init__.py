@@ -5,8 +5,9 @@ from __future__ import annotations
 from ._axes import figure_of
 from ._benchmark import benchmark
 from ._calibration import calibration
+from ._colors import by_name as category_colors
 from ._confusion import confusion
-from ._coordinates import umap_coordinates
+from ._coordinates import stored_umap, umap_coordinates
 from ._fusion import fusion
 from ._gates import gates
 from ._history import history
@@ -21,6 +22,7 @@ from ._stability import stability
 __all__ = [
     "benchmark",
     "calibration",
+    "category_colors",
     "confusion",
     "figure_of",
     "fusion",
@@ -34,5 +36,6 @@ __all__ = [
     "phase_diagram",
     "sample_size",
     "stability",
+    "stored_umap",
     "umap_coordinates",
 ]

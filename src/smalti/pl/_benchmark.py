@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from smalti.tl._evaluation import describe_score
+from smalti.tl import describe_score
 
 from ._axes import figure_of, make_axes
 from ._colors import ABSENT, INK, QUIET

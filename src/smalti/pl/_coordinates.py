@@ -53,7 +53,15 @@ def umap_coordinates(
 
 
 def stored_umap(mdata: MuData, key: str) -> NDArray[Any] | None:
-    """Return ``mdata.obsm["X_umap"]`` if scanpy computed it from ``mdata.obsm[key]``, else ``None``."""
+    """Return ``mdata.obsm["X_umap"]`` if scanpy computed it from ``mdata.obsm[key]``, else ``None``.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    key
+        Key of ``.obsm`` with the latent.
+    """
     neighbors = mdata.uns.get("neighbors", {})
     made_from = neighbors.get("params", {}).get("use_rep")
     if made_from != key or "X_umap" not in mdata.obsm or np.isnan(mdata.obsm[key]).any():

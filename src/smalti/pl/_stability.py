@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from smalti.tl._stability import title_of
+from smalti.tl import score_title
 
 from ._axes import figure_of, make_axes
 from ._colors import INK, OKABE_ITO, QUIET
@@ -48,7 +48,7 @@ def stability(found: Stability, *, ax: Axes | Sequence[Axes] | None = None, show
         values = scores[name].to_numpy(dtype=float)
         axes[0].plot([np.nanmin(values), np.nanmax(values)], [y, y], color=QUIET, linewidth=1, zorder=1)
         axes[0].scatter(values, np.full(len(values), y), s=18, color=OKABE_ITO[0], linewidths=0, zorder=2, gid=name)
-    axes[0].set_yticks(range(scores.shape[1]), [title_of(str(name)) for name in scores])
+    axes[0].set_yticks(range(scores.shape[1]), [score_title(str(name)) for name in scores])
     axes[0].invert_yaxis()
     axes[0].set_xlim(-0.02, 1.02)
     axes[0].set_title(f"scores, a point per seed ({len(found.seeds)})", fontsize=10, color=INK, loc="left")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from smalti import tl
 from smalti.data import shared_cells
-from smalti.tl._recommend import FEW_PAIRS, SOME_PAIRS, pairs_hint
+from smalti.tl import FEW_PAIRS, SOME_PAIRS, pairs_hint
 
 from ._section import Facts, Section, axis, percent
 

@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 
 from smalti import pl, tl
-from smalti.pl._colors import UNKNOWN, by_name
-from smalti.pl._coordinates import stored_umap
 
 from ._section import Facts, Section
 
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
 PRESENCE = "presence"
 MAX_GROUPS = 60
+GREY = "#C8C8C8"
 MIXED = 0.5
 """iLISI above which neighbourhoods are closer to a random mixture than to separate groups."""
 GUESSES = ("leiden", "cluster", "celltype", "cell_type")
@@ -59,7 +58,7 @@ def _points(facts: Facts, shown: NDArray[np.int64], colors: Sequence[str]) -> di
     xy = None
     for key, value in facts.mdata.obsm.items():
         if np.shape(value) == facts.latent.shape and np.array_equal(np.asarray(value), facts.latent):
-            xy = stored_umap(facts.mdata, str(key))
+            xy = pl.stored_umap(facts.mdata, str(key))
     if xy is None:
         xy = np.full((facts.mdata.n_obs, 2), np.nan)
         xy[shown] = pl.umap_coordinates(facts.latent[shown], random_state=facts.random_state)
@@ -85,7 +84,13 @@ def _groups(values: pd.Series) -> dict[str, Any]:
         names = [n for n in names if n in set(most)]
     place = {name: i for i, name in enumerate(names)}
     codes = [-1 if v is None else place.get(str(v), -1) for v in text]
-    return {"kind": "groups", "names": names, "colors": list(by_name(names).values()), "rest": UNKNOWN, "codes": codes}
+    return {
+        "kind": "groups",
+        "names": names,
+        "colors": list(pl.category_colors(names).values()),
+        "rest": GREY,
+        "codes": codes,
+    }
 
 
 def _numbers(values: pd.Series) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from anndata import AnnData
 from smalti import metrics, tl
 from smalti._mudata import no_pull
 from smalti.model.parts import nearer_candidates
-from smalti.tl._match import reliability_curve
 
 from ._section import MODEL_COLORS, Facts, Section, axis, percent
 
@@ -223,7 +222,7 @@ def _label_calibration(facts: Facts) -> tuple[pd.DataFrame, float, int, float] |
     inside = [bool(found.sets.loc[cell, label]) if label in found.sets else False for cell, label in truth.items()]
     right = found.probabilities.idxmax(axis=1).to_numpy() == truth.to_numpy()
     common = float(truth.value_counts(normalize=True).iloc[0])
-    return reliability_curve(found.confidence.to_numpy(), right), float(np.mean(inside)), len(test), common
+    return tl.reliability_curve(found.confidence.to_numpy(), right), float(np.mean(inside)), len(test), common
 
 
 def _curve(curve: pd.DataFrame, name: str, which: int) -> dict[str, Any]:

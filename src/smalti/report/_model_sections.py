@@ -11,7 +11,6 @@ import pandas as pd
 
 from smalti import tl
 from smalti._errors import NotFittedError
-from smalti.tl._stability import title_of
 
 from ._section import MODEL_COLORS, Facts, Section, axis, percent
 
@@ -172,7 +171,7 @@ def stability(found: Stability | None, facts: Facts) -> Section:
             out.figures.append({"data": [], "layout": layout})
         out.figures[0]["data"].append(trace)
     table = found.spread.round(4)
-    table.index = pd.Index([title_of(str(name)) for name in table.index], name="score")
+    table.index = pd.Index([tl.score_title(str(name)) for name in table.index], name="score")
     out.tables.append(table)
     name, share = str(found.neighbourhood.columns[0]), float(found.neighbourhood.iloc[:, 0].mean())
     out.scores = {"neighbours_kept": share}

@@ -13,7 +13,6 @@ from smalti import tl
 from smalti._compat import SETUP_ARGS
 from smalti._mudata import build_mudata
 from smalti.data import find_patterns, presence
-from smalti.tl._evaluate_inputs import read_column
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -90,14 +89,14 @@ class Facts:
     @cached_property
     def batch(self) -> NDArray[Any] | None:
         """Batch of every cell as text."""
-        return None if self.batch_key is None else read_column(self.mdata, self.batch_key, None)
+        return None if self.batch_key is None else tl.read_column(self.mdata, self.batch_key, None)
 
     @cached_property
     def labels(self) -> NDArray[Any] | None:
         """Label of every cell as text, None where it has none."""
         if self.labels_key is None:
             return None
-        return read_column(self.mdata, self.labels_key, self.setup.get("unlabeled_category") or "unknown")
+        return tl.read_column(self.mdata, self.labels_key, self.setup.get("unlabeled_category") or "unknown")
 
     @cached_property
     def latent(self) -> NDArray[Any]:

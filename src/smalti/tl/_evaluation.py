@@ -76,7 +76,17 @@ def place(name: str) -> int:
 
 
 def describe_score(name: str) -> Score:
-    """Return how the score of a column is shown."""
+    """Return how the score of a column of :class:`Evaluation` is shown.
+
+    Parameters
+    ----------
+    name
+        Name of the column.
+
+    Returns
+    -------
+    Part of the table, title, meaning, and whether lower is better.
+    """
     score = SCORES[_key(name)]
     filled = name.split("_k")[-1].split("_at_")[-1].removeprefix("transfer ").removeprefix("impute ")
     return score._replace(title=score.title.format(filled))

@@ -73,12 +73,18 @@ class Stability:
                 f"{self.chance:.1%})"
             )
         table = self.spread.round(4)
-        table.index = pd.Index([title_of(str(name)) for name in table.index])
+        table.index = pd.Index([score_title(str(name)) for name in table.index])
         return "\n".join([*lines, table.to_string(), *(f"{part}: {why}" for part, why in self.notes.items())])
 
 
-def title_of(score: str) -> str:
-    """Return how a column of ``Stability.scores`` is called in tables and pictures."""
+def score_title(score: str) -> str:
+    """Return how a column of ``Stability.scores`` is called in tables and pictures.
+
+    Parameters
+    ----------
+    score
+        Name of the column.
+    """
     return score if score == HELD_OUT else describe_score(score).title
 
 
