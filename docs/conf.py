@@ -7,9 +7,11 @@ import functools
 import importlib
 import inspect
 import os
+import shutil
 import typing
 import warnings
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +32,8 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_autodoc_typehints",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_build", "**.ipynb_checkpoints", "Thumbs.db"]
@@ -37,11 +41,23 @@ source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-n
 templates_path = ["_templates"]
 nitpicky = True
 warnings.filterwarnings("ignore", module="sphinx_autodoc_typehints")  # calls what Sphinx 9 deprecates
-suppress_warnings = ["config.cache"]  # `autosummary_context` holds a function
+suppress_warnings = [
+    "config.cache",  # `autosummary_context` holds a function
+    "sphinx_autodoc_typehints.forward_reference",  # inherited fields whose types only the parent's file imports
+]
 
 html_theme = "sphinx_book_theme"
 html_title = "smalti"
-html_theme_options = {"show_toc_level": 2, "use_download_button": False}
+html_static_path = ["_static"]
+html_css_files = ["smalti.css"]
+mathjax_path = "mathjax/tex-chtml-full.js"  # copied below: formulas without a network
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+html_theme_options = {
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "navbar_persistent": [],  # the search is in the sidebar
+}
 
 # Notebooks are stored with their output; the tests execute them.
 nb_execution_mode = "off"
@@ -139,7 +155,18 @@ def after_napoleon(_app: Sphinx, what: str, name: str, _obj: object, _options: o
         lines[:] = _fields[name]
 
 
+def copy_mathjax(app: Sphinx, failure: Exception | None) -> None:
+    """Put MathJax and its fonts beside the pages, from an installed package."""
+    if failure is not None or app.builder.format != "html":
+        return
+    source = Path(str(importlib.import_module("sphinx-mathjax-offline").__file__)).parent / "static" / "mathjax"
+    target = Path(app.outdir) / "_static" / "mathjax"
+    shutil.copytree(source / "output" / "chtml", target / "output" / "chtml", dirs_exist_ok=True)
+    shutil.copy2(source / "tex-chtml-full.js", target)
+
+
 def setup(app: Sphinx) -> None:
-    """Frame napoleon, whose priority is the default 500."""
+    """Frame napoleon, whose priority is the default 500, and serve formulas from here."""
+    app.connect("build-finished", copy_mathjax)
     app.connect("autodoc-process-docstring", before_napoleon, priority=400)
     app.connect("autodoc-process-docstring", after_napoleon, priority=600)

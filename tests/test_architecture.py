@@ -30,6 +30,8 @@ RANKS = {
     "__init__": 7,
     "cli": 8,
     "_console": 8,
+    "_commands": 8,
+    "_cli_options": 8,
     "__main__": 9,
 }
 RANKS |= dict.fromkeys(("data", "pp", "metrics", "simulate", "datasets", "train", "select", "align"), 3)

@@ -8,16 +8,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anndata
 import h5py
 import mudata
 import numpy as np
+import pandas as pd
 import pytest
 from _factories import make_mosaic
 from PIL import Image
 from typer.testing import CliRunner
 
 import smalti as sm
-from smalti import _console, cli
+from smalti import _cli_options, _commands, _console, cli
 from smalti._mudata import no_pull
 
 if TYPE_CHECKING:
@@ -54,7 +56,9 @@ def read(path: Path) -> mudata.MuData:
 def test_version_and_help_are_shown() -> None:
     assert run("--version").strip() == f"smalti {sm.__version__}"
     text = run("--help")
-    assert all(command in text for command in ("demo", "fit", "describe", "models"))
+    assert all(
+        command in text for command in ("demo", "fit", "describe", "models", "query", "translate", "match", "report")
+    )
 
 
 def test_every_model_that_can_be_fitted_is_listed_with_what_it_is_for() -> None:
@@ -68,7 +72,7 @@ def test_the_module_runs_as_the_command_does() -> None:
     assert done.stdout.strip() == f"smalti {sm.__version__}"
 
 
-@pytest.mark.parametrize("module", [cli, _console])
+@pytest.mark.parametrize("module", [cli, _console, _commands, _cli_options])
 def test_nothing_heavy_is_imported_before_a_command_runs(module: ModuleType) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     found = {
@@ -232,4 +236,101 @@ def test_columns_that_only_modalities_have_are_collected(source: Path, tmp_path:
     ],
 )
 def test_modalities_are_read_as_written(text: str | None, expected: dict[str, str | None] | None) -> None:
-    assert cli._parse_modalities(text) == expected
+    assert _console.parse_modalities(text, {}, []) == expected
+
+
+def test_the_choices_of_models_in_the_help_are_those_of_the_catalogue() -> None:
+    assert [entry.command for entry in sm.tl.MODELS if entry.available] == list(_cli_options.MODELS)
+    text = " ".join(run("fit", "--help").split())
+    assert all(name in text for name in ("clue", "modis", "--links", "--layers", "--report", "rna=counts"))
+
+
+@pytest.fixture(scope="module")
+def stored(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A model, its page, its latents as a table; the folder and what was written."""
+    folder = tmp_path_factory.mktemp("stored")
+    run(
+        *("fit", source, "-o", folder / "out.h5mu", "--epochs", 2, "--batch-key", "batch"),
+        *("--save-model", folder / "model", "--latents", folder / "z.tsv", "--report", folder / "page.html"),
+    )
+    return folder / "model", folder
+
+
+def test_fit_writes_the_latents_as_a_table_and_the_page(stored) -> None:
+    _, folder = stored
+    table = pd.read_csv(folder / "z.tsv", sep="\t", index_col="cell")
+    np.testing.assert_allclose(table.to_numpy(), read(folder / "out.h5mu").obsm["X_clue"], rtol=1e-4, atol=1e-5)
+    assert (folder / "page_mqc.json").exists()
+    assert "Who was measured in what" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_query_is_mapped_and_labelled(source: Path, stored, tmp_path: Path) -> None:
+    model, _ = stored
+    query = read(source)["a"]
+    query.write_h5ad(tmp_path / "query.h5ad")
+    text = run(
+        *("query", model, tmp_path / "query.h5ad", "-o", tmp_path / "mapped.h5mu", "--modality", "a"),
+        *("--reference", source, "--labels-key", "label"),
+    )
+    mapped = read(tmp_path / "mapped.h5mu")
+    loaded = sm.model.CLUE.load(model, read(source))
+    expected = loaded.get_latent_representation(modality="a", block="joint")[loaded.adata.obsmap["a"].ravel() > 0]
+    assert mapped.obsm["X_clue"].shape == expected.shape
+    assert {"label_label", "label_confidence", "label_unknown"} <= set(mapped.obs)
+    assert "prediction sets" in text
+    assert "--labels-key" in run("query", model, source, "-o", tmp_path / "x.h5mu", "--reference", source, ok=False)
+
+
+def test_translation_and_matches_are_written(source: Path, stored, tmp_path: Path) -> None:
+    model, _ = stored
+    run("translate", model, source, "-o", tmp_path / "b.h5ad", "--from", "a", "--to", "b")
+    found = anndata.read_h5ad(tmp_path / "b.h5ad")
+    assert list(found.var_names) == list(read(source)["b"].var_names)
+    assert found.n_obs == read(source)["a"].n_obs
+    text = run("match", model, source, "-o", tmp_path / "m.tsv", "--from", "a", "--to", "b", "--within", "batch")
+    table = pd.read_csv(tmp_path / "m.tsv", sep="\t", index_col="cell")
+    assert list(table) == ["match", "confidence", "mutual"]
+    assert set(table["match"]) <= set(read(source)["b"].obs_names)
+    assert "CellMatch" in text
+    assert "name it .h5ad or .tsv" in run("translate", model, source, "-o", tmp_path / "b.csv", "--to", "b", ok=False)
+
+
+def test_a_page_of_a_stored_model(source: Path, stored, tmp_path: Path) -> None:
+    run("report", stored[0], source, "-o", tmp_path / "r.html")
+    assert "CLUE, smalti" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "at least 2 seeds" in run("report", stored[0], source, "-o", tmp_path / "x.html", "--stability", 1, ok=False)
+
+
+def test_one_file_per_modality_with_layers(source: Path, tmp_path: Path) -> None:
+    whole = read(source)
+    parts = []
+    for name, adata in whole.mod.items():
+        adata.layers["raw"], adata.X = adata.X.copy(), np.asarray(np.log1p(adata.X.todense()))
+        adata.obs["donor"] = whole.obs.loc[adata.obs_names, "batch"].astype(str)
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+        parts.append(f"{name}={tmp_path / f'{name}.h5ad'}")
+    target = tmp_path / "out.h5mu"
+    run("fit", *parts, "-o", target, "--epochs", 1, "--batch-key", "donor", "--layers", "a=raw,b=raw")
+    assert read(target).obsm["X_clue"].shape[0] == whole.n_obs
+    assert "need names" in run("describe", *(tmp_path / f"{m}.h5ad" for m in whole.mod), ok=False)
+    bad = ("fit", *parts, "-o", tmp_path / "x.h5mu", "--layers", "z=raw")
+    assert "'z' not found" in run(*bad, ok=False)
+    zarr = tmp_path / "in.zarr"
+    with no_pull():
+        read(source).write_zarr(zarr)
+    assert "120" in run("describe", zarr)
+
+
+def test_clusters_are_written_beside_the_latent(source: Path, tmp_path: Path) -> None:
+    run("fit", source, "-o", tmp_path / "f.h5mu", "--model", "fusionclustering", "--epochs", 2)
+    assert "cluster" in read(tmp_path / "f.h5mu").obs
+
+
+def test_links_are_read_from_a_table(source: Path, tmp_path: Path) -> None:
+    mdata = read(source)
+    links = pd.DataFrame({"a": mdata["a"].var_names[:10], "b": mdata["b"].var_names[:10]})
+    links.to_csv(tmp_path / "links.tsv", sep="\t", index=False)
+    target = tmp_path / "u.h5mu"
+    run("fit", source, "-o", target, "--model", "unpairedcca", "--epochs", 1, "--links", tmp_path / "links.tsv")
+    assert "X_unpairedcca" in read(target).obsm
+    assert "unpairedcca" in run("fit", source, "-o", tmp_path / "x.h5mu", "--links", tmp_path / "links.tsv", ok=False)

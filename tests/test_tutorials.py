@@ -12,7 +12,7 @@ from tests.conftest import DATA_DIR
 TUTORIALS = sorted((Path(__file__).resolve().parents[1] / "tutorials").glob("*.ipynb"))
 QUICK = {"quickstart"}
 """Tutorials that train one small model; the others take a minute or two."""
-NEED_DATA = {"four_omics", "unpaired"}
+NEED_DATA: set[str] = set()
 """Tutorials that cannot do without the real data sets."""
 
 

@@ -7,12 +7,25 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import benchmark, data, datasets, metrics, model, pl, planning, pp, select, simulate, tl
+    from . import benchmark, data, datasets, metrics, model, pl, planning, pp, report, select, simulate, tl
     from .data import from_anndata, read
 
 __version__ = version("smalti")
 
-PARTS = ("benchmark", "data", "datasets", "metrics", "model", "pl", "planning", "pp", "select", "simulate", "tl")
+PARTS = (
+    "benchmark",
+    "data",
+    "datasets",
+    "metrics",
+    "model",
+    "pl",
+    "planning",
+    "pp",
+    "report",
+    "select",
+    "simulate",
+    "tl",
+)
 __all__ = [
     "__version__",
     "benchmark",
@@ -25,6 +38,7 @@ __all__ = [
     "planning",
     "pp",
     "read",
+    "report",
     "select",
     "simulate",
     "tl",

@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,7 +15,6 @@ from rich.markup import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from matplotlib.figure import Figure
     from mudata import MuData
@@ -59,15 +59,113 @@ def _quiet_libraries() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
-def read_mosaic(path: Path, batch_key: str | None, labels_key: str | None) -> MuData:
-    """Read a mosaic; columns that only the modalities have are collected."""
-    from smalti.data import coalesce_obs, read
+def read_mosaic(
+    sources: list[str], batch_key: str | None, labels_key: str | None, *, modality: str | None = None
+) -> MuData:
+    """Read a mosaic from one file, or from one per modality (``name=path``); columns of modalities are collected."""
+    from smalti.data import coalesce_obs, from_anndata, read
 
-    mdata = read(path)
+    named = [_named(source) for source in sources]
+    if modality is not None and len(named) == 1:
+        named = [(modality, named[0][1])]
+    if len(named) == 1 and not named[0][0]:
+        mdata = read(named[0][1])
+    else:
+        if odd := [str(path) for name, path in named if not name]:
+            raise ValueError(f"Several files need names, such as rna={odd[0]}: found {', '.join(map(repr, odd))}.")
+        if len({name for name, _ in named}) < len(named):
+            raise ValueError("Two files have the name of one modality; name each modality once.")
+        mdata = from_anndata({name: _read_anndata(path) for name, path in named})
     for key in filter(None, (batch_key, labels_key)):
         if key not in mdata.obs and any(key in adata.obs for adata in mdata.mod.values()):
             mdata.obs[key] = coalesce_obs(mdata, key)
     return mdata
+
+
+def _named(source: str) -> tuple[str, Path]:
+    """Read ``rna=rna.h5ad``; a path that has an equals sign in it is a path."""
+    name, equals, path = source.partition("=")
+    return (name, Path(path)) if equals and "/" not in name and not Path(source).exists() else ("", Path(source))
+
+
+def _read_anndata(path: Path) -> Any:
+    """Read one modality."""
+    import anndata
+    import scanpy as sc
+
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        if path.is_dir():
+            return anndata.io.read_zarr(path)
+        return sc.read_10x_h5(path, gex_only=False) if path.suffix.lower() == ".h5" else anndata.io.read_h5ad(path)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"{path} cannot be read as an AnnData (.h5ad, .zarr or .h5 of 10x Genomics): {reason}"
+        ) from error
+
+
+def parse_modalities(text: str | None, layers: dict[str, str], names: list[str]) -> dict[str, Any] | None:
+    """Read ``rna=nb,adt`` as ``{"rna": "nb", "adt": None}``; one with a layer becomes a ``Modality``."""
+    from smalti._validate import check_keys
+    from smalti.data import Modality
+
+    kinds: dict[str, Any] | None = None
+    if text is not None:
+        kinds = {name: kind or None for name, kind in _pairs(text, "--modalities").items()}
+    check_keys(layers, names if kinds is None else list(kinds), "Modality of --layers")
+    if not layers:
+        return kinds
+    chosen: dict[str, Any] = dict.fromkeys(names) if kinds is None else kinds
+    return {m: Modality(likelihood=kind, layer=layers[m]) if m in layers else kind for m, kind in chosen.items()}
+
+
+def parse_layers(text: str | None) -> dict[str, str]:
+    """Read ``rna=counts,adt=raw``."""
+    found = _pairs(text or "", "--layers")
+    if bare := [name for name, layer in found.items() if not layer]:
+        raise ValueError(f"--layers needs a layer for each modality, such as {bare[0]}=counts.")
+    return found
+
+
+def _pairs(text: str, option: str) -> dict[str, str]:
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    names = [name.strip() for name, _, _ in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{option} names {', '.join(map(repr, twice))} more than once; name each modality once.")
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def read_links(path: Path) -> Any:
+    """Read a table of linked features, separated by tabs or commas."""
+    import pandas as pd
+
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    return pd.read_csv(path, sep="\t" if path.suffix.lower() in (".tsv", ".txt") else ",", dtype=str)
+
+
+def write_latents(mdata: MuData, key: str, path: Path) -> None:
+    """Write a latent as a table separated by tabs, a row per cell."""
+    import pandas as pd
+
+    from smalti._files import replacing
+
+    z = mdata.obsm[key]
+    table = pd.DataFrame(z, index=mdata.obs_names, columns=[f"{key}_{i + 1}" for i in range(z.shape[1])])
+    with replacing(path) as beside:
+        table.to_csv(beside, sep="\t", index_label="cell", float_format="%.6g")
+
+
+def stored_model(folder: Path) -> tuple[Any, str]:
+    """Return the class of a stored model, and its name in keys."""
+    from smalti import model
+    from smalti.model.base import read_model
+
+    name = str(read_model(folder)[1]["model"])
+    return getattr(model, name), name.lower()
 
 
 def write_mosaic(mdata: MuData, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``smalti demo``, ``smalti fit``, ``smalti describe``, ``smalti models``.
+"""The command line: ``smalti demo``, ``describe``, ``models``, and those of :mod:`smalti._commands`.
 
 Nothing heavy is imported before a command runs, so that ``smalti --help`` is quick.
 """
@@ -14,7 +14,9 @@ from typing import Annotated
 
 import typer
 
-from ._console import friendly, model_class, out, read_mosaic, save_figure, say, timed, train, write_mosaic
+from . import _cli_options as options
+from . import _commands
+from ._console import friendly, out, read_mosaic, save_figure, say, timed, train, write_mosaic
 
 HIDDEN = 0.2
 """Fraction of the pairs that the demo hides in training and scores afterwards; that of the scoring protocol."""
@@ -25,13 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-In = Annotated[Path, typer.Argument(metavar="IN", help="Raw counts: .h5mu, .h5ad, 10x .h5, or a .zarr folder.")]
-BatchKey = Annotated[str | None, typer.Option(help="Column of .obs with the batch of every cell.")]
-LabelsKey = Annotated[str | None, typer.Option(help="Column of .obs with labels.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs at most; chosen by the size of the data by default.")]
-Seed = Annotated[int, typer.Option(help="Seed of splits, initial weights and noise.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -52,9 +47,9 @@ def main(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("demo"),
-    epochs: Epochs = None,
-    seed: Seed = 0,
-    debug: Debug = False,
+    epochs: options.Epochs = None,
+    seed: options.Seed = 0,
+    debug: options.Debug = False,
 ) -> None:
     """Integrate a real mosaic of 1,600 blood cells (RNA and proteins) and score it on pairs held out."""
     with friendly(debug):
@@ -117,55 +112,12 @@ def demo(
 
 
 @app.command()
-def fit(
-    source: In,
-    target: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="File to write (.h5mu).")],
-    model_name: Annotated[str, typer.Option("--model", "-m", help="Model; `smalti models` lists them.")] = "clue",
-    modalities: Annotated[
-        str | None,
-        typer.Option(help="Such as rna=nb,adt=nb or rna,adt. By default all, kinds inferred from the values."),
-    ] = None,
-    batch_key: BatchKey = None,
-    labels_key: LabelsKey = None,
-    epochs: Epochs = None,
-    seed: Seed = 0,
-    save_model: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the trained model.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Picture of mosaic and latent to draw.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Fit a model to the mosaic in IN and write it with the latent to OUT."""
-    with friendly(debug):
-        from smalti._outputs import check_outputs
-
-        check_outputs(target, save_model, plot, overwrite=overwrite)
-        from smalti import pl
-
-        cls = model_class(model_name)
-        mdata = read_mosaic(source, batch_key, labels_key)
-        cls.setup_mudata(mdata, _parse_modalities(modalities), batch_key=batch_key, labels_key=labels_key)
-        fitted = cls(mdata, random_state=seed)
-        say(repr(fitted))
-        _, seconds = timed(lambda: train(fitted, epochs))
-        key = f"X_{model_name}"
-        mdata.obsm[key] = fitted.get_latent_representation()
-        if save_model is not None:
-            fitted.save(save_model, overwrite=overwrite)
-        if plot is not None:
-            with out.status("Drawing ..."):
-                colors = ["presence", *filter(None, (batch_key, labels_key))]
-                save_figure(pl.overview(mdata, key, color=colors, batch_key=batch_key, random_state=seed), plot)
-        write_mosaic(mdata, target)
-        say(f"Trained in {seconds:.0f} s; latent of {mdata.n_obs:,} cells in .obsm['{key}'] of {target}.")
-
-
-@app.command()
 def describe(
-    source: In,
-    batch_key: BatchKey = None,
-    labels_key: LabelsKey = None,
+    source: options.In,
+    batch_key: options.BatchKey = None,
+    labels_key: options.LabelsKey = None,
     plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Picture of the mosaic to draw.")] = None,
-    debug: Debug = False,
+    debug: options.Debug = False,
 ) -> None:
     """Tell who was measured in what, what is wrong, and which model fits."""
     with friendly(debug):
@@ -191,13 +143,5 @@ def models() -> None:
             say(f"{entry.command:12} {entry.what}")
 
 
-def _parse_modalities(text: str | None) -> dict[str, str | None] | None:
-    """Read ``rna=nb,adt`` as ``{"rna": "nb", "adt": None}``."""
-    if text is None:
-        return None
-    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
-    names = [name.strip() for name, _, _ in parts]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"--modalities names {', '.join(map(repr, twice))} more than once; name each modality once.")
-    return {name.strip(): kind.strip() or None for name, _, kind in parts}
+for command in (_commands.fit, _commands.query, _commands.translate, _commands.match, _commands.report):
+    app.command()(command)

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from scipy.optimize import linear_sum_assignment
 from sklearn.neighbors import NearestNeighbors
 
+from smalti.metrics import chance_error_of_curve, error_of_curve
+
 from ._transport import dual_potentials, squared_distances
 from ._views import MAX_CELLS, N_LANDMARKS
 
@@ -191,7 +193,9 @@ class CellMatch:
     def __repr__(self) -> str:
         text = f"CellMatch: {self.plan!r}"
         if self.reliability is not None:
-            curve = self.reliability
-            error = float(((curve["accuracy"] - curve["confidence"]).abs() * curve["n"]).sum() / curve["n"].sum())
-            text += f"; reliability error {error:.3f} on {int(curve['n'].sum()):,} known pairs"
+            error, chance = error_of_curve(self.reliability), chance_error_of_curve(self.reliability)
+            text += (
+                f"; reliability error {error:.3f} on {int(self.reliability['n'].sum()):,} known pairs (a perfect "
+                f"confidence would show {chance:.3f})"
+            )
         return f"{text}; {self.note}" if self.note else text

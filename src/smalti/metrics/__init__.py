@@ -6,6 +6,7 @@ from smalti.metrics._biology import BiologyScores, biology_scores, graph_connect
 from smalti.metrics._calibration import (
     brier_score,
     calibration_curve,
+    chance_error_of_curve,
     error_of_curve,
     expected_calibration_error,
     fit_temperature,
@@ -41,6 +42,7 @@ __all__ = [
     "brier_score",
     "calibration_curve",
     "cell_type_asw",
+    "chance_error_of_curve",
     "class_recall",
     "clisi",
     "confusion",

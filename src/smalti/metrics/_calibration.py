@@ -116,6 +116,25 @@ def error_of_curve(curve: pd.DataFrame) -> float:
     return float(gaps.sum())  # empty bins are missing and add nothing
 
 
+def chance_error_of_curve(curve: pd.DataFrame, *, n_draws: int = 200, seed: int = 0) -> float:
+    """Return the expected calibration error that a perfect confidence would show with as many cells per bin.
+
+    Parameters
+    ----------
+    curve
+        Table that :func:`calibration_curve` made.
+    n_draws
+        Sets of outcomes that are drawn.
+    seed
+        Of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    filled = curve[curve["n"] > 0]
+    n, p = filled["n"].to_numpy(dtype=np.int64), np.clip(filled["confidence"].to_numpy(dtype=float), 0, 1)
+    drawn = rng.binomial(n, p, size=(n_draws, len(n))) / n
+    return float((np.abs(drawn - p) * n / n.sum()).sum(axis=1).mean())
+
+
 def brier_score(
     probabilities: ArrayLike,
     labels: ArrayLike,

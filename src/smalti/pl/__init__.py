@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ._axes import figure_of
+from ._benchmark import benchmark
 from ._calibration import calibration
+from ._colors import by_name as category_colors
 from ._confusion import confusion
-from ._coordinates import umap_coordinates
+from ._coordinates import stored_umap, umap_coordinates
 from ._fusion import fusion
 from ._gates import gates
 from ._history import history
@@ -15,9 +17,12 @@ from ._markers import markers
 from ._mosaic import mosaic
 from ._overview import overview
 from ._planning import phase_diagram, sample_size
+from ._stability import stability
 
 __all__ = [
+    "benchmark",
     "calibration",
+    "category_colors",
     "confusion",
     "figure_of",
     "fusion",
@@ -30,5 +35,7 @@ __all__ = [
     "overview",
     "phase_diagram",
     "sample_size",
+    "stability",
+    "stored_umap",
     "umap_coordinates",
 ]

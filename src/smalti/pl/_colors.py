@@ -44,7 +44,13 @@ def categorical(n: int) -> list[str]:
 
 
 def by_name(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for every name."""
+    """Return a colour for every name, as pictures of categories use them.
+
+    Parameters
+    ----------
+    names
+        Categories, in the order of the legend.
+    """
     return dict(zip(names, categorical(len(names)), strict=True))
 
 

@@ -54,7 +54,15 @@ def umap_coordinates(
 
 
 def stored_umap(mdata: MuData, key: str) -> NDArray[Any] | None:
-    """Return scanpy's UMAP in ``mdata.obsm`` if it was computed from ``mdata.obsm[key]``, else ``None``."""
+    """Return scanpy's UMAP in ``mdata.obsm`` if it was computed from ``mdata.obsm[key]``, else ``None``.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    key
+        Key of ``.obsm`` with the latent.
+    """
     neighbors = mdata.uns.get("neighbors", {})
     made_from = neighbors.get("params", {}).get("use_rep")
     stored = umap_key(mdata.obsm)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from ._benchmark import benchmark
 from ._catalogue import MODELS, ModelEntry
 from ._cell_values import cell_values
+from ._deletion import DeletionTest, deletion_test
 from ._describe import MosaicDescription, describe_mosaic
 from ._evaluate import evaluate
-from ._evaluation import Evaluation
+from ._evaluate_inputs import read_column
+from ._evaluation import Evaluation, describe_score
 from ._facts import ModalityDescription
 from ._integrate import integrate
 from ._keys import find_key
@@ -16,13 +19,18 @@ from ._linear_cca import LinearCCAResult, linear_cca
 from ._linear_joint import LinearJointResult, linear_joint
 from ._linear_probe import ProbeResult, linear_probe
 from ._loadings import Loadings, get_loadings
-from ._match import match
+from ._match import match, reliability_curve
 from ._rank_features import rank_features
-from ._recommend import Recommendation
+from ._recommend import FEW_PAIRS, SOME_PAIRS, Recommendation, pairs_hint
+from ._reference_scores import ReferenceScores, reference_scores
+from ._stability import Stability, score_title, stability
 
 __all__ = [
+    "FEW_PAIRS",
     "MODELS",
+    "SOME_PAIRS",
     "ModelEntry",
+    "DeletionTest",
     "Evaluation",
     "LabelReport",
     "LabelTransfer",
@@ -33,7 +41,12 @@ __all__ = [
     "MosaicDescription",
     "ProbeResult",
     "Recommendation",
+    "ReferenceScores",
+    "Stability",
+    "benchmark",
     "cell_values",
+    "deletion_test",
+    "describe_score",
     "describe_mosaic",
     "evaluate",
     "find_key",
@@ -44,6 +57,12 @@ __all__ = [
     "linear_joint",
     "linear_probe",
     "match",
+    "pairs_hint",
     "rank_features",
+    "read_column",
+    "reference_scores",
+    "reliability_curve",
+    "score_title",
+    "stability",
     "transfer_labels",
 ]

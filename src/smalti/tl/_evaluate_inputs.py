@@ -110,7 +110,22 @@ def find_pairs(mdata: MuData, modalities: tuple[str, str] | None) -> Pairs | str
 
 
 def read_column(mdata: MuData, key: str, missing: str | None) -> NDArray[Any]:
-    """Return a column of ``obs`` as text, None where it is missing or has the value that means so."""
+    """Return a column of ``obs`` as text, None where it is missing or has the value that means so.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    key
+        Column of ``mdata.obs``.
+    missing
+        Value that means "no label"; ``None`` for no such value.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    """
     check_keys([key], list(mdata.obs.columns), "Column of `mdata.obs`")
     values = as_text(mdata.obs[key])
     texts = values.astype(object).to_numpy(dtype=object, copy=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CHANCE = "(chance)"
 MATCHING, TYPES, BATCH, PRESENCE, TOTAL = "matching", "cell types", "batches", "presence", "total"
+IMPUTATION = "imputation"
 
 
 class Score(NamedTuple):
@@ -35,6 +36,7 @@ SCORES: dict[str, Score] = {
     "recall": Score(MATCHING, "recall at {}", "share of cells with the true partner among the nearest"),
     "transfer": Score(MATCHING, "transfer {}", "share of cells whose type is right when carried over"),
     "mixing": Score(MATCHING, "mixing of modalities", "modalities among neighbours, relative to a random mixture"),
+    "impute": Score(IMPUTATION, "correlation, {}", "values predicted from the nearest cells that have them"),
     "nmi": Score(TYPES, "NMI (k-means)", "agreement of clusters with types"),
     "ari": Score(TYPES, "ARI (k-means)", "agreement of clusters with types, beyond chance"),
     "nmi_leiden": Score(TYPES, "NMI (Leiden)", "the same for Leiden clusters at the best resolution"),
@@ -52,11 +54,17 @@ SCORES: dict[str, Score] = {
     "presence": Score(PRESENCE, "presence, mean", "mean of those above"),
     "total": Score(TOTAL, "total", "0.6 cell types + 0.4 mean of batches and presence"),
 }
-"""In the order of the table; ``matching_k<k>``, ``recall_at_<k>`` and ``transfer <a> -> <b>`` are filled in."""
+"""In the order of the table; ``matching_k<k>``, ``recall_at_<k>``, ``transfer <a> -> <b>`` and ``impute <a> -> <b>``
+are filled in."""
 
 
 def _key(name: str) -> str:
-    for prefix, key in (("matching_k", "matching"), ("recall_at_", "recall"), ("transfer ", "transfer")):
+    for prefix, key in (
+        ("matching_k", "matching"),
+        ("recall_at_", "recall"),
+        ("transfer ", "transfer"),
+        ("impute ", "impute"),
+    ):
         if name.startswith(prefix):
             return key
     return name
@@ -68,9 +76,20 @@ def place(name: str) -> int:
 
 
 def describe_score(name: str) -> Score:
-    """Return how the score of a column is shown."""
+    """Return how the score of a column of :class:`Evaluation` is shown.
+
+    Parameters
+    ----------
+    name
+        Name of the column.
+
+    Returns
+    -------
+    Part of the table, title, meaning, and whether lower is better.
+    """
     score = SCORES[_key(name)]
-    return score._replace(title=score.title.format(name.split("_k")[-1].split("_at_")[-1].removeprefix("transfer ")))
+    filled = name.split("_k")[-1].split("_at_")[-1].removeprefix("transfer ").removeprefix("impute ")
+    return score._replace(title=score.title.format(filled))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scanpy as sc
 from anndata import AnnData
-from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
 
 from smalti import model
 from smalti._compat import umap_key
@@ -27,21 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class _TellTime(Callback):
-    """Say after the first epoch how long training will take at most."""
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        """Remember when the first epoch began."""
-        if trainer.current_epoch == 0:
-            self.start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Tell after the first epoch."""
-        if trainer.current_epoch == 0:
-            minutes = (time.perf_counter() - self.start) * trainer.max_epochs / 60
-            logger.info("Training: at most %d epochs, about %.1f minutes.", trainer.max_epochs, minutes)
-
-
 def integrate(
     mdata: MuData,
     *,
@@ -55,9 +39,9 @@ def integrate(
 ) -> MosaicModel:
     """Choose a model, train it, and write latent, clusters and UMAP into the mosaic.
 
-    The model is the one that :func:`smalti.tl.describe_mosaic` recommends; the log (level INFO) says which and why, and
-    after the first epoch how long training will take at most. All defaults are those of the model: for anything else,
-    call the steps yourself, as the description prints them.
+    The model is the one that :func:`smalti.tl.describe_mosaic` recommends. Which one, why, and how long training will
+    take at most is said as it begins: in the log (level INFO), and above the progress bar where the log is not shown.
+    All defaults are those of the model: for anything else, call the steps yourself, as the description prints them.
 
     Parameters
     ----------
@@ -75,7 +59,7 @@ def integrate(
     random_state
         Seed of everything.
     progress
-        Show a progress bar.
+        Show a progress bar, and say what is done.
 
     Returns
     -------
@@ -101,16 +85,22 @@ def integrate(
         raise ValueError(f"No model of this version is for these data. {reasons}")
     if chosen == "UnpairedCCA":
         raise ValueError(f"{chosen} needs to know which features belong together. {reasons} Run:\n{found.code or ''}")
-    logger.info("%s: %s", chosen, reasons)
+    _tell(f"{chosen}: {reasons}", progress)
     cls = getattr(model, chosen)
     cls.setup_mudata(mdata, batch_key=batch_key, labels_key=labels_key)
     fitted: MosaicModel = cls(mdata, random_state=random_state)
-    fitted.train(max_epochs, progress=progress, trainer_kwargs={"callbacks": [_TellTime()]})
+    fitted.train(max_epochs, progress=progress)
     key = f"X_{chosen.lower()}"
     mdata.obsm[key] = fitted.get_latent_representation()
     _cluster(mdata, key, resolution, random_state)
     mdata.uns["integrate"] = {"model": chosen, "reasons": reasons}
     return fitted
+
+
+def _tell(text: str, shown: bool) -> None:
+    logger.info(text)
+    if shown and not logger.isEnabledFor(logging.INFO):
+        tqdm.write(text)
 
 
 def _cluster(mdata: MuData, key: str, resolution: float, random_state: int) -> None:

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, StratifiedKFold
-from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from smalti._validate import check_in_range, check_keys, shorten
 from smalti.align import CellMatch
 from smalti.data import as_text
-from smalti.metrics import fit_temperature
 
 from ._keys import find_key
+from ._label_fit import FittedLabels
 from ._pattern_latents import PatternLatents, pattern_latents
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
-    from numpy.typing import NDArray
 
     from smalti.model.base import MosaicModel
 
 UNKNOWN = "unknown"
 MIN_CELLS = 5
 """Cells a label needs in the reference to be carried over: one for each fold."""
-N_FOLDS = 5
-N_NEIGHBORS = 15
-MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +102,14 @@ def transfer_labels(
     Logistic regression on the latent of the reference. All that makes its answers honest is computed on cells of the
     reference that it was not fitted to, batch by batch where ``batch_key`` names several, so that the difference
     between donors is part of what is calibrated: the temperature of the probabilities, the threshold of the prediction
-    sets (a label is in the set if its probability is at least that which ``coverage`` of the cells give their true
-    label), and the distances that count as far. With ``model``, query cells that were measured in fewer modalities are
+    sets, and the distances that count as far. With ``model``, query cells that were measured in fewer modalities are
     compared with the reference as seen from these modalities.
+
+    A prediction set takes labels in the order of their probability until the sum reaches what ``coverage`` of the cells
+    needed to have their true label in it, the last one by a draw :cite:p:`Romano2020`. Sets thus grow where labels are
+    hard to tell apart, and the promise holds for easy and for hard cells; a share of cells whose label is nearly
+    certain
+    gets an empty set by the draw, unless ``coverage`` asks for more.
 
     Parameters
     ----------
@@ -132,13 +127,13 @@ def transfer_labels(
     batch_key
         Column of ``ref.obs``, such as the donor.
     coverage
-        Share of cells whose set shall hold their label. An empty set says that no label is probable enough.
+        Share of cells whose set shall hold their label.
     unknown_share
         Share of cells of the reference itself that would be called unknown.
     unlabeled_category
         Value of the column that means "no label", besides missing ones.
     random_state
-        Seed of folds.
+        Seed of folds and of the draw.
 
     Raises
     ------
@@ -168,7 +163,7 @@ def transfer_labels(
         check_keys([batch_key], list(ref.obs.columns), "Column of `ref.obs`")
         batch = as_text(ref.obs[batch_key]).fillna("").to_numpy(dtype=str)
     if model is None:
-        parts = [_stored(ref, query, use_rep)]
+        parts = [stored_latents(ref, query, use_rep)]
     else:
         parts = pattern_latents(model, ref, query)
     classes = np.sort(text.dropna().unique().astype(str))
@@ -186,13 +181,13 @@ def transfer_labels(
         if len(known) < 2 or n.min() < 2:
             keep = np.isin(y, known[n >= 2])
             z, y, labelled = z[keep], y[keep], labelled[keep]
-        fitted = _Fitted(z, y, None if batch is None else batch[labelled], coverage, unknown_share, random_state)
+        fitted = FittedLabels(z, y, None if batch is None else batch[labelled], coverage, unknown_share, random_state)
         at = part.query_cells
         probability = fitted.probabilities(part.query)
         p.iloc[at] = 0.0
         columns = classes.searchsorted(fitted.classes)
         p.iloc[at, columns] = probability
-        sets.iloc[at, columns] = probability >= fitted.threshold
+        sets.iloc[at, columns] = fitted.sets(probability)
         novelty.iloc[at] = fitted.novelty(part.query)
         unknown.iloc[at] = novelty.iloc[at] > 1 - unknown_share
         notes += [f"{part.name}: {note}" if part.name else note for note in fitted.notes]
@@ -201,68 +196,7 @@ def transfer_labels(
     )
 
 
-class _Fitted:
-    """Classifier, temperature, threshold and distances of one view of the reference."""
-
-    def __init__(
-        self,
-        z: NDArray[Any],
-        y: NDArray[np.str_],
-        batch: NDArray[np.str_] | None,
-        coverage: float,
-        unknown_share: float,
-        random_state: int,
-    ) -> None:
-        self.notes: list[str] = []
-        folds = self._folds(z, y, batch, random_state)
-        self.model = _classifier().fit(z, y)
-        self.classes: NDArray[Any] = self.model.classes_
-        logits, distance = np.full((len(y), len(self.classes)), np.nan), np.full(len(y), np.nan)
-        for fit, test in folds:
-            part = _classifier().fit(z[fit], y[fit])
-            columns = self.classes.searchsorted(part.classes_)
-            logits[test] = -30.0  # a label that the other batches lack
-            logits[np.ix_(test, columns)] = _logits(part, z[test])
-            distance[test] = _distances(z[fit], z[test])
-        codes = self.classes.searchsorted(y)
-        self.temperature = fit_temperature(logits, codes)
-        own = softmax(logits / self.temperature, axis=1)[np.arange(len(y)), codes]
-        rank = int(np.floor((len(y) + 1) * (1 - coverage)))
-        self.threshold = float(np.sort(own)[rank - 1]) if rank >= 1 else 0.0
-        self.distances, self.z = np.sort(distance), z
-
-    def _folds(self, z: NDArray[Any], y: NDArray[np.str_], batch: NDArray[np.str_] | None, random_state: int) -> Any:
-        n_batch = 0 if batch is None else len(np.unique(batch))
-        if n_batch >= 2:
-            folds = list(GroupKFold(min(n_batch, N_FOLDS)).split(z, y, batch))
-            if all(len(np.unique(y[fit])) >= 2 for fit, _ in folds):
-                return folds
-        if batch is not None:
-            self.notes.append("calibrated across cells of the same batches: new donors may differ by more")
-        n = int(min(N_FOLDS, np.unique(y, return_counts=True)[1].min()))
-        return list(StratifiedKFold(n, shuffle=True, random_state=random_state).split(z, y))
-
-    def probabilities(self, z: NDArray[Any]) -> NDArray[np.float64]:
-        return np.asarray(softmax(_logits(self.model, z) / self.temperature, axis=1))
-
-    def novelty(self, z: NDArray[Any]) -> NDArray[np.float64]:
-        return np.searchsorted(self.distances, _distances(self.z, z)) / len(self.distances)
-
-
-def _classifier() -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))
-
-
-def _logits(model: Pipeline, z: NDArray[Any]) -> NDArray[np.float64]:
-    found = np.asarray(model.decision_function(z))
-    return np.column_stack([-found / 2, found / 2]) if found.ndim == 1 else found
-
-
-def _distances(ref: NDArray[Any], z: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(ref))).fit(ref).kneighbors(z)[0].mean(axis=1))
-
-
-def _stored(ref: MuData | AnnData, query: MuData | AnnData, use_rep: str) -> PatternLatents:
+def stored_latents(ref: MuData | AnnData, query: MuData | AnnData, use_rep: str) -> PatternLatents:
     found = []
     for data, name in ((ref, "ref"), (query, "query")):
         key = find_key(data, use_rep, f"Latent in `{name}.obsm`")

@@ -33,7 +33,7 @@ SHARPNESS = (0.1, 2000.0)
 """Bounds of the sharpness of the plan, on unit vectors: all alike at the lower, the nearest alone at the upper."""
 CHUNK = 2048
 N_FOLDS = 5
-N_BINS = 10
+N_BINS, BIN_CELLS = 10, 20
 
 
 def match(
@@ -143,7 +143,7 @@ def match(
         seen, hit, both_ways = search.plan(known, 1)
         right = second[np.maximum(hit, 0)] == known
         features = _features(_largest(seen), both_ways)
-        reliability = _curve(_cross_fitted(features, right), right)
+        reliability = reliability_curve(_cross_fitted(features, right), right)
         confidence = _fit(features, right)(_features(confidence, mutual))
         confidence = np.where(partner >= 0, confidence, 0.0)
     plan = TransportPlan(plan=rows, partner=np.maximum(partner, 0), confidence=confidence, mutual=mutual)
@@ -273,9 +273,17 @@ def _cross_fitted(features: NDArray[np.float64], right: NDArray[np.bool_]) -> ND
     return out
 
 
-def _curve(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> pd.DataFrame:
-    """Compare confidence with accuracy in bins of equally many cells; the columns are those of calibration curves."""
-    bins = np.array_split(np.argsort(confidence, kind="stable"), min(N_BINS, len(right) // 5))
+def reliability_curve(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> pd.DataFrame:
+    """Compare confidence with accuracy in bins of equally many cells; the columns are those of calibration curves.
+
+    Parameters
+    ----------
+    confidence
+        ``(n,)`` in [0, 1].
+    right
+        ``(n,)`` whether that was right.
+    """
+    bins = np.array_split(np.argsort(confidence, kind="stable"), max(1, min(N_BINS, len(right) // BIN_CELLS)))
     rows = [
         (confidence[at].min(), confidence[at].max(), len(at), confidence[at].mean(), right[at].mean()) for at in bins
     ]

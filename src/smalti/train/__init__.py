@@ -10,6 +10,7 @@ from ._plans import AdversarialPlan, MosaicPlan
 from ._row_adamw import RowAdamW
 from ._sampler import EpochSampler, MakeSampler
 from ._splitter import MosaicSplitter
+from ._tell_time import TellTime
 
 __all__ = [
     "AdversarialPlan",
@@ -24,5 +25,6 @@ __all__ = [
     "RestoreBest",
     "RowAdamW",
     "SeedEpochs",
+    "TellTime",
     "WriteCheckpoint",
 ]

@@ -87,3 +87,16 @@ def test_wrong_requests_are_refused(fitted) -> None:
     paired = make_mosaic(pattern="paired", n_obs=90, n_features={"a": 25, "b": 12})
     with pytest.raises(ValueError, match="nothing to impute"):
         fitted[1].impute(paired, target="b")
+
+
+@pytest.mark.parametrize("rate", [3.0, 20.0])
+def test_intervals_of_counts_hold_little_more_than_they_promise(rate: float) -> None:
+    rng = np.random.default_rng(0)
+    counts, new = rng.poisson(rate, (300, 1000)).astype(float), rng.poisson(rate, (100, 1000)).astype(float)
+    spread = np.maximum(counts + rng.random(counts.shape) - 0.5, -0.5)
+    plain = conformal_limits(spread - rate, 0.9)
+    low, high = conformal_limits(spread - rate, 0.9, whole=counts - rate)
+    held = ((new - rate >= low) & (new - rate <= high)).mean()
+    before = ((new - rate >= plain[0]) & (new - rate <= plain[1])).mean()
+    assert 0.89 < held < before
+    assert held < 0.935

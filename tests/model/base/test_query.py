@@ -126,3 +126,17 @@ def test_batches_and_labels_of_a_query_are_read_as_those_of_the_reference_were()
     mapped = sm.model.CLUE.load_query(query, model)
     assert mapped.query_report_.new_batches == ()
     assert set(map(str, mapped.adata.obs["label"])) == {"0.0", "1.0", "2.0"}
+
+
+def test_all_weights_go_on_from_the_reference_which_stays(fitted) -> None:
+    mdata, model = fitted
+    before = model.get_latent_representation(), {n: w.clone() for n, w in model.module.state_dict().items()}
+    mapped = sm.model.CLUE.load_query(subset(mdata, mdata.obs_names[::2], batch="new donor"), model, update="all")
+    start = {n: w.clone() for n, w in mapped.module.named_parameters()}
+    shared = [n for n, w in start.items() if n in before[1] and w.shape == before[1][n].shape]
+    assert all((start[n] == before[1][n]).all() for n in shared)
+    mapped.train(1, progress=False)
+    moved = dict(mapped.module.named_parameters())
+    assert any((moved[n] != start[n]).any() for n in shared)
+    assert np.isfinite(mapped.get_latent_representation()).all()
+    np.testing.assert_array_equal(model.get_latent_representation(), before[0])

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 METHODS = ("model", "ridge", "knn")
 K_NEIGHBORS = 15
+N_NARROWER = 15
+"""Narrower intervals that are tried for counts, down to half the coverage."""
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
@@ -95,7 +97,7 @@ class Stack:
 
 
 def conformal_limits(
-    residuals: NDArray[np.float64], coverage: float
+    residuals: NDArray[np.float64], coverage: float, *, whole: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what to add to a prediction for the ends of an interval, ``(G,)`` each.
 
@@ -109,9 +111,26 @@ def conformal_limits(
         ``(n, G)``.
     coverage
         In (0, 1).
+    whole
+        ``(n, G)`` residuals of the counts themselves, where ``residuals`` are those of counts spread by a draw. Whole
+        numbers at the ends of an interval belong to it, so that it holds more than promised: the narrowest of a row of
+        intervals that still holds enough of these is taken, feature by feature.
     """
     n = len(residuals)
     ordered = np.sort(residuals, axis=0)
+    low, high = _limits(ordered, coverage)
+    if whole is None:
+        return low, high
+    needed = min(coverage * (n + 1) / n, 1.0)
+    for level in coverage - np.arange(1, N_NARROWER + 1) * coverage / (2 * N_NARROWER):
+        a, b = _limits(ordered, level)
+        enough = ((whole >= a) & (whole <= b)).mean(axis=0) >= needed
+        low, high = np.where(enough, a, low), np.where(enough, b, high)
+    return low, high
+
+
+def _limits(ordered: NDArray[np.float64], coverage: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    n = len(ordered)
     tail = (n + 1) * (1 - coverage) / 2 - 1
     return _order_statistic(ordered, tail), _order_statistic(ordered, n - 1 - tail)
 

@@ -65,7 +65,7 @@ class ImputeMixin(TranslationMixin):
 
         Returns
         -------
-        :class:`~smalti.model.base.Imputation`; print it for the skill beside ridge and nearest cells.
+        An ``Imputation``; print it for the skill beside ridge and nearest cells.
 
         Raises
         ------
@@ -149,6 +149,7 @@ class _Pattern:
     def __init__(self, sources: list[str], target: str, counts: bool) -> None:
         self.sources, self.target, self.counts = sources, target, counts
         self.residuals: dict[bool, NDArray[np.float64]] = {}
+        self.whole: dict[bool, NDArray[np.float64] | None] = {}
         self.batch = np.empty(0, dtype=np.int64)
 
     @classmethod
@@ -186,7 +187,9 @@ class _Pattern:
             spread = np.maximum(spread + jitter, -0.5)
         scaled = self.forward(spread)
         other = self.stack.parts(x, self.decode(model, model.adata, test, own=False))
-        self.residuals = {True: scaled - mixed, False: scaled - self.stack.combine(other)}
+        apart = self.stack.combine(other)
+        self.residuals = {True: scaled - mixed, False: scaled - apart}
+        self.whole = {True: y - mixed if self.counts else None, False: y - apart if self.counts else None}
         self.batch = _batch(model, model.adata)[test]
         self.own_batches = own_batches
         return self
@@ -195,9 +198,14 @@ class _Pattern:
         """Return the ends to add to predictions, the cells behind them, and which these are."""
         mine = self.batch == batch
         if mine.sum() >= self.least:
-            return conformal_limits(self.residuals[True][mine], coverage), int(mine.sum()), "own batch"
-        residuals = self.residuals[batch in self.own_batches]
-        return conformal_limits(residuals, coverage), len(residuals), "all batches"
+            whole = self.whole[True]
+            own = conformal_limits(
+                self.residuals[True][mine], coverage, whole=whole[mine] if whole is not None else None
+            )
+            return own, int(mine.sum()), "own batch"
+        known = batch in self.own_batches
+        residuals = self.residuals[known]
+        return conformal_limits(residuals, coverage, whole=self.whole[known]), len(residuals), "all batches"
 
     def predict(self, model: ImputeMixin, mdata: MuData, cells: NDArray[np.int64], *, own: bool) -> NDArray[np.float64]:
         """Return predictions on the scale of the fit, ``(n, G)``."""

@@ -48,7 +48,7 @@ class QueryMixin(MosaicModel):
         reference: MosaicModel | str | Path,
         *,
         modality: str | None = None,
-        update: Literal["none", "batch"] = "none",
+        update: Literal["none", "batch", "all"] = "none",
     ) -> Self:
         """Return the reference's model with a query attached, ready for ``get_latent_representation`` and the rest.
 
@@ -71,8 +71,14 @@ class QueryMixin(MosaicModel):
         modality
             What an AnnData is; by default the modality with which it shares most features.
         update
-            What is adapted to new batches: nothing, or the centre of their inputs. Inputs that are fed as counts,
-            standardised features or given components have no centre that could be adapted.
+            What is adapted: nothing, the centre of the inputs of new batches, or all. Inputs that are fed as counts,
+            standardised features or given components have no centre that could be adapted. With ``"all"`` call
+            ``train`` on what is returned: it goes on from the reference's weights, on the query. The reference and its
+            latents stay as they are; latents of the two models are then no longer comparable cell by cell.
+
+        Returns
+        -------
+        A model of the query.
 
         Raises
         ------
@@ -85,7 +91,7 @@ class QueryMixin(MosaicModel):
         >>> mapped = sm.model.CLUE.load_query(query, "clue_pbmc")
         >>> query.obsm["X_clue"] = mapped.get_latent_representation()
         """
-        check_choice(update, ("none", "batch"), "update")
+        check_choice(update, ("none", "batch", "all"), "update")
         weights, state = _read(reference)
         if state["model"] != cls.__name__:
             raise ValueError(f"The reference is a {state['model']}; call `smalti.model.{state['model']}.load_query`.")
@@ -125,7 +131,7 @@ class QueryMixin(MosaicModel):
             model._admit(n_new)
         model.is_trained_, model.history_ = True, state.get("history") or None
         model.module.eval()
-        if n_new and update == "batch":
+        if n_new and update != "none":
             model._centre_new_batches(len(old), n_new)
         model.query_report_ = report
         absent = {name: len(names) for name, names in report.missing.items() if names}

@@ -1,0 +1,34 @@
+"""MULTIVI: RNA with chromatin or protein; what a cell has is told by zeros and by its batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import scvi
+from _adapter import by_cell, main
+from anndata import AnnData
+from mudata import MuData
+
+
+def fit(mdata, seed):
+    scvi.settings.seed = seed
+    n = {name: adata.n_vars for name, adata in mdata.mod.items()}
+    parts = {}
+    for name, adata in mdata.mod.items():
+        part = AnnData(by_cell(mdata, name).astype(np.float32))
+        part.obs_names, part.var_names = mdata.obs_names, adata.var_names
+        part.obs["batch"] = mdata.obs["batch"].astype(str).to_numpy() if "batch" in mdata.obs else "0"
+        parts[name] = part
+    second = next(name for name in parts if name != "rna")
+    layer = "atac_layer" if second == "atac" else "protein_layer"
+    if second != "atac":  # MULTIVI insists on regions: one that no cell has open
+        parts["atac"] = AnnData(np.zeros((mdata.n_obs, 1), np.float32))
+        parts["atac"].obs_names = mdata.obs_names
+    whole = MuData(parts)
+    modalities = {"rna_layer": "rna", "batch_key": "rna", layer: second, "atac_layer": "atac"}
+    scvi.model.MULTIVI.setup_mudata(whole, batch_key="batch", rna_layer=None, modalities=modalities)
+    model = scvi.model.MULTIVI(whole, n_genes=n["rna"], n_regions=n.get("atac", 1))
+    model.train(enable_progress_bar=False)
+    return model.get_latent_representation()
+
+
+main(fit)
