@@ -184,4 +184,7 @@ class Decoder(nn.Module):
 
 def add_to_first(heads: Tensor, x: Tensor) -> Tensor:
     """Return ``heads``, ``(n_heads, B, S)``, with ``x`` added to the first one; ``x`` broadcasts to ``(B, S)``."""
+    if not torch.is_grad_enabled():  # heads are nobody else's
+        heads[0] += x
+        return heads
     return heads + x if heads.shape[0] == 1 else torch.cat([heads[:1] + x, heads[1:]])

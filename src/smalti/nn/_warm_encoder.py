@@ -138,7 +138,7 @@ def run_together(encoders: Sequence[WarmEncoder], x: Tensor) -> Tensor:
     heads = [cast("nn.Linear", encoder.head) for encoder in encoders]
     dropped = first.input_dropout(x.expand(len(encoders), -1, -1))
     both = torch.stack([torch.cat([e.linear.weight, b.linear.weight]) for e, b in zip(encoders, blocks, strict=True)])
-    linear, hidden = torch.bmm(dropped, both.mT).split([first.n_out, both.shape[1] - first.n_out], dim=2)
+    linear, hidden = torch.split(torch.bmm(dropped, both.mT), [first.n_out, both.shape[1] - first.n_out], dim=2)
     norms = [cast("nn.LayerNorm", block.norm) for block in blocks]
     hidden = F.layer_norm(hidden + _rows([b.linear.bias for b in blocks]), hidden.shape[2:], eps=norms[0].eps)
     hidden = hidden * _rows([norm.weight for norm in norms]) + _rows([norm.bias for norm in norms])
