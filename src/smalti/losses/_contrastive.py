@@ -62,6 +62,14 @@ def info_nce(
         pair = in_x[torch.isin(in_x, in_y)] if pair is None else pair
     if not len(pair):
         return x[:0].sum() + y[:0].sum() + 0.0 * log_scale
+    with torch.autocast(x.device.type, enabled=False):  # half precision cannot tell neighbours apart
+        return _both_ways(x.float(), y.float(), pair, in_x, in_y, log_scale.float(), label_smoothing)
+
+
+def _both_ways(
+    x: Tensor, y: Tensor, pair: Tensor, in_x: Tensor, in_y: Tensor, log_scale: Tensor, label_smoothing: float
+) -> Tensor:
+    """Return the loss of pairs against candidates; the same positions of candidates twice: one matrix serves both."""
     scale = log_scale.clamp(max=MAX_LOG_SCALE).exp()
     x, y = (z[:, None] if z.dim() == 2 else z for z in (x, y))
     if in_x is in_y:  # one matrix, read by rows and by columns

@@ -164,7 +164,9 @@ class Bernoulli(LikelihoodFamily):
 
     def mean(self, heads: Tensor, log_scale: Tensor) -> Tensor:
         r""":math:`1 - e^{-\mu}`, a probability."""
-        return -torch.expm1(-clamp_log_mean(heads[0]).exp())
+        if torch.is_grad_enabled():
+            return -torch.expm1(-clamp_log_mean(heads[0]).exp())
+        return heads[0].exp().neg_().expm1_().neg_()  # of many regions at once: no copy beside this one
 
 
 class Gaussian(LikelihoodFamily):

@@ -18,6 +18,11 @@ STIRLING_FROM = 20.0
 """Argument from which the two first terms of Stirling's series are exact in float32 (next one: 1 / 360 z^3)."""
 
 
+def may_look(x: Tensor) -> bool:
+    """Return whether numbers may be looked at for a short cut: elsewhere than on a CPU, that waits for the device."""
+    return x.device.type == "cpu"
+
+
 def clamp_log_mean(log_mean: Tensor) -> Tensor:
     """Keep a log mean where float32 can take its exponential."""
     return F.hardtanh(log_mean, *LOG_MEAN_RANGE)  # a clamp whose gradient is one operation
@@ -29,7 +34,7 @@ def log_rising(x: Tensor, theta: Tensor) -> Tensor:
     For large theta the two are so large that their difference is lost in float32 (17 nats at theta = e^17, and a
     gradient that is noise), so there the difference of their Stirling series is taken instead.
     """
-    if theta.device.type == "cpu" and not bool((theta > STIRLING_FROM).any()):  # a GPU would be waited for
+    if may_look(theta) and not bool((theta > STIRLING_FROM).any()):
         return torch.lgamma(x + theta) - torch.lgamma(theta)
     small, large = theta.clamp(max=STIRLING_FROM), theta.clamp(min=STIRLING_FROM)
     stirling = (x + large - 0.5) * torch.log1p(x / large) + x * (large.log() - 1)

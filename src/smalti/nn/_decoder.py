@@ -151,9 +151,13 @@ class Decoder(nn.Module):
         """
         hidden = self.body(z, cov)
         layer = self.output(features) if output is None else output
+        with torch.autocast(z.device.type, enabled=False):  # of a log mean, half precision leaves two digits
+            return self._heads(z.float(), hidden.float(), cov, layer, mask)
+
+    def _heads(self, z: Tensor, hidden: Tensor, cov: Tensor | None, layer: OutputLayer, mask: Tensor | None) -> Tensor:
         weight, bias = layer.weight, layer.bias
         if layer.cov_weight is not None and cov is not None:
-            hidden, weight = torch.cat([hidden, cov], dim=1), torch.cat([weight, layer.cov_weight], dim=2)
+            hidden, weight = torch.cat([hidden, cov.float()], dim=1), torch.cat([weight, layer.cov_weight], dim=2)
         n_heads, n_out = bias.shape
         heads = F.linear(hidden, weight.flatten(0, 1), bias.flatten()).view(-1, n_heads, n_out).transpose(0, 1)
         if layer.skip_weight is not None:
@@ -184,4 +188,7 @@ class Decoder(nn.Module):
 
 def add_to_first(heads: Tensor, x: Tensor) -> Tensor:
     """Return ``heads``, ``(n_heads, B, S)``, with ``x`` added to the first one; ``x`` broadcasts to ``(B, S)``."""
+    if not torch.is_grad_enabled():  # heads are nobody else's
+        heads[0] += x
+        return heads
     return heads + x if heads.shape[0] == 1 else torch.cat([heads[:1] + x, heads[1:]])

@@ -118,7 +118,7 @@ class WarmEncoder(nn.Module):
             z = self.linear(x)
             if self.body is not None and self.head is not None:
                 z = z + self.head(self.body(x))
-        return F.normalize(z, dim=1, eps=1e-8) if self.unit else z
+        return F.normalize(z.float(), dim=1, eps=1e-8) if self.unit else z
 
 
 def run_together(encoders: Sequence[WarmEncoder], x: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ def run_together(encoders: Sequence[WarmEncoder], x: Tensor) -> Tensor:
     weight = torch.stack([head.weight for head in heads])
     z = linear + torch.baddbmm(_rows([head.bias for head in heads]), hidden, weight.mT)
     z = z.transpose(0, 1)
-    return F.normalize(z, dim=2, eps=1e-8) if first.unit else z
+    return F.normalize(z.float(), dim=2, eps=1e-8) if first.unit else z
 
 
 def _is_plain(body: MLP) -> bool:

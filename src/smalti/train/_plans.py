@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from scvi.module.base import LossOutput
 from scvi.train import TrainingPlan
 
 from smalti._errors import NonFiniteLossError
@@ -15,7 +16,7 @@ from ._row_adamw import RowAdamW, clip_gradients
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.types import OptimizerLRScheduler
-    from scvi.module.base import BaseModuleClass, LossOutput
+    from scvi.module.base import BaseModuleClass
 
     from smalti.nn import FeatureGate
 
@@ -39,6 +40,7 @@ class MosaicPlan(TrainingPlan):
         self.options = options or PlanOptions()  # the base class asks for the weight of the divergence right away
         super().__init__(module, lr=self.options.lr, weight_decay=self.options.weight_decay)
         self.means = {"train": EpochMeans(), "validation": EpochMeans()}
+        self.watch = LossWatch()
         self.failed: Any = None
         """The minibatch whose loss was not finite, if one was."""
 
@@ -154,7 +156,7 @@ class MosaicPlan(TrainingPlan):
         """Run the network and stop at the first loss that is not finite."""
         out = self.module(*args, **kwargs)
         try:
-            check_loss(out[2])
+            self.watch.add(out[2])
         except NonFiniteLossError:
             self.failed = args[0] if args else None
             raise
@@ -179,6 +181,7 @@ class MosaicPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch."""
+        self.watch.check()
         self._log_means("train")
 
     def on_validation_epoch_end(self) -> None:
@@ -236,6 +239,31 @@ class EpochMeans:
             out[name] = torch.stack([value for value, _ in found]).sum() / sum(weight for _, weight in found)
         self.sums, self.weights = {}, {}
         return out
+
+
+class LossWatch:
+    """Checks losses: each at once on a CPU, several together elsewhere, since every look waits for the device."""
+
+    every = 50
+    """Losses between looks."""
+
+    def __init__(self) -> None:
+        self.waits = False
+        """Whether to look at several together on a CPU, too."""
+        self.held: list[LossOutput] = []
+
+    def add(self, output: LossOutput) -> None:
+        """Take up one loss."""
+        self.held.append(LossOutput(loss=output.loss.detach(), extra_metrics=output.extra_metrics, n_obs_minibatch=1))
+        if len(self.held) == self.every or not (self.waits or output.loss.device.type != "cpu"):
+            self.check()
+
+    def check(self) -> None:
+        """Look at what was taken up since the last look."""
+        held, self.held = self.held, []
+        if held and not bool(torch.isfinite(torch.stack([each.loss for each in held])).all()):
+            for each in held:
+                check_loss(each)
 
 
 def check_loss(output: LossOutput) -> None:

@@ -131,7 +131,7 @@ def discriminator_loss(judged: Opinion, penalty: Tensor) -> Tensor:
 
 def unit(z: Tensor) -> Tensor:
     """Return rows of unit length."""
-    return F.normalize(z, dim=1, eps=1e-8)
+    return F.normalize(z.float(), dim=1, eps=1e-8)
 
 
 def _distance(align: Align, latents: dict[str, Tensor], nothing: Tensor) -> Tensor:

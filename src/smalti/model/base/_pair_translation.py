@@ -167,7 +167,7 @@ class PairTranslationMixin(DecodedMixin):
         for form in self.forms(target) if forms is None else forms:
             size: Library = mean if form == NORMALIZED else own
             found = self._decoded(minibatch, source, target, size, batch)
-            out[form] = found if form == RAW else np.log1p(found)
+            out[form] = found if form == RAW else np.log1p(found, out=found)
         return out
 
     # ------------------------------------------------------------------ translating
@@ -187,7 +187,7 @@ class PairTranslationMixin(DecodedMixin):
         ``means=True``: the exponential of the values minus one has the means of counts.
         """
         n, g = len(minibatch["batch"]), self.sizes_.modalities[target].n_features
-        total, weight = np.zeros((n, g), np.float32), np.zeros((n, g), np.float32)
+        total: NDArray[np.float32] | None = None
         library, count = np.zeros(n, np.float32), np.zeros(n, np.float32)
         for source in sources:
             pair: PairTranslator = self.module.translator.pairs[source, target]
@@ -206,12 +206,17 @@ class PairTranslationMixin(DecodedMixin):
             precision = pair.precision(form)
             values = pair.predict(form, columns, network)
             if form != RAW:
-                values = np.maximum(values, 0)
+                values = np.maximum(values, 0, out=values)
             if means:
                 values = np.log1p(np.maximum(np.expm1(values), EDGE) * pair.rate_factor)
+            if len(sources) == 1 and here.all():  # nothing to weigh
+                return Found(values, library, count > 0)
+            if total is None:
+                total, weight = np.zeros((n, g), np.float32), np.zeros((n, g), np.float32)
             total[here] += values * precision
             weight[here] += precision
         some = count > 0
+        total = np.zeros((n, g), np.float32) if total is None else total
         total[some] /= weight[some]
         library[some] /= count[some]
         return Found(total, library, some)

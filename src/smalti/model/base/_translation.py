@@ -12,7 +12,7 @@ from anndata import AnnData
 from smalti._validate import check_choice
 from smalti.model.parts import LOG1P, NORMALIZED, RAW, shared_out, shares_of
 
-from ._host import positions
+from ._host import INFERENCE_BATCH, positions
 from ._library_size import read_batch, read_library, target_log_library
 from ._pair_translation import EDGE, PairTranslationMixin
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from smalti.data import MosaicBatch
 
     from ._library_size import Library
+
+NUMBERS, MIN_BATCH = 2_000_000, 32
+"""Values that are predicted at once, which should stay in the cache, and the cells that are in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,7 @@ class TranslationMixin(PairTranslationMixin):
         by
             ``"network"`` for the decoders alone.
         batch_size
-            Cells per batch.
+            Cells per batch; by default as many as make a few million values.
 
         Returns
         -------
@@ -135,12 +138,14 @@ class TranslationMixin(PairTranslationMixin):
         names = np.asarray(self.get_var_names()[target])
         columns = None if features is None else _columns(names, features, target)
         translate = self._by_network if by == "network" else self._by_best
-        values = [
-            translate(minibatch, source, target, library, code, columns, scale)
-            for minibatch in self.iterate(mdata, cells, batch_size)
-        ]
+        values = np.empty((len(cells), len(names) if columns is None else len(columns)), dtype=np.float32)
+        step, start = batch_size or max(MIN_BATCH, min(INFERENCE_BATCH, NUMBERS // len(names))), 0
+        for minibatch in self.iterate(mdata, cells, step):
+            stop = start + len(minibatch["batch"])
+            values[start:stop] = translate(minibatch, source, target, library, code, columns, scale)
+            start = stop
         return Translation(
-            values=np.concatenate(values),
+            values=values,
             obs_names=mdata.obs_names[cells],
             var_names=pd.Index(names if columns is None else names[columns]),
             source=source,
@@ -184,7 +189,7 @@ class TranslationMixin(PairTranslationMixin):
                 library = dict(zip(minibatch["index"].tolist(), total.tolist(), strict=True))
         found = self._decoded(minibatch, source, target, library, batch)
         found = found if columns is None else found[:, columns]
-        return found if scale == RAW else np.log1p(found)
+        return found if scale == RAW else np.log1p(found, out=found)
 
     def _by_best(
         self,
@@ -218,8 +223,9 @@ class TranslationMixin(PairTranslationMixin):
             low, high = (np.log1p(share * np.exp(each)[:, None]) for each in (log_library, wanted))
             values = np.maximum(values + high - low, 0)
         elif self.sizes_.modalities[target].likelihood == "bernoulli":
-            values = np.clip(values, EDGE, 1 - EDGE)
-            values = np.clip(-np.expm1(np.log1p(-values) * np.exp(wanted - log_library)[:, None]), EDGE, 1 - EDGE)
+            values = np.clip(values, EDGE, 1 - EDGE, out=values)
+            if wanted is not log_library:  # other libraries than those that the sources predict
+                values = np.clip(-np.expm1(np.log1p(-values) * np.exp(wanted - log_library)[:, None]), EDGE, 1 - EDGE)
         own = ~found.some
         if source is None and target in present:  # what was measured says most of itself
             own = own | present[target].cpu().numpy()
@@ -227,7 +233,7 @@ class TranslationMixin(PairTranslationMixin):
         if own.any():
             network = self._by_network(minibatch, source, target, library, batch, columns, scale)
             values = np.where(own[:, None], network, values)
-        return values.astype(np.float32)
+        return values.astype(np.float32, copy=False)
 
 
 def _columns(names: NDArray[Any], wanted: Sequence[str], target: str) -> NDArray[np.int64]:

@@ -183,13 +183,12 @@ def _contrastive(outputs: CLUEOutputs, options: CLUEOptions, smoothing: float) -
     """Mean over pairs of modalities that are both in the minibatch, and over alignment encoders."""
     aligned, cells, log_scale = outputs.aligned, outputs.cells, outputs.log_inverse_temperature
     losses, n = [], options.n_aligners
-    with torch.autocast(log_scale.device.type, enabled=False):  # half precision cannot tell neighbours apart
-        for a, b in combinations(aligned, 2):
-            if (a, b) in outputs.matched or (b, a) in outputs.matched:
-                both = cells.both(a, b)
-                in_a, in_b = (both, both) if options.negatives == "paired" else (cells.having[a], cells.having[b])
-                x, y = aligned[a][:, :n].float(), aligned[b][:, :n].float()
-                losses.append(info_nce(x, y, in_a, in_b, log_scale, smoothing, pair=both))
+    for a, b in combinations(aligned, 2):
+        if (a, b) in outputs.matched or (b, a) in outputs.matched:
+            both = cells.both(a, b)
+            in_a, in_b = (both, both) if options.negatives == "paired" else (cells.having[a], cells.having[b])
+            x, y = aligned[a][:, :n], aligned[b][:, :n]
+            losses.append(info_nce(x, y, in_a, in_b, log_scale, smoothing, pair=both))
     return torch.stack(losses).mean() if losses else 0.0 * log_scale
 
 

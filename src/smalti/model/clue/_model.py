@@ -248,8 +248,11 @@ class CLUE(QueryMixin, ImputeMixin, LabelMixin):
         features: NDArray[np.int64] | None,
     ) -> torch.Tensor:
         module = self.module
-        out = module.inference(minibatch)
-        fused = fuse(out["latents"], out["present"], self.options.fusion) if source is None else out["latents"][source]
+        if source is None:
+            out = module.inference(minibatch)
+            fused = fuse(out["latents"], out["present"], self.options.fusion)
+        else:
+            fused = module.posterior(minibatch, source)
         own = module.inputs.batch(minibatch)
         codes = own if batch is None else torch.full_like(own, batch)
         at = None if features is None else torch.from_numpy(features).to(own.device)

@@ -113,12 +113,20 @@ class CLUEModule(MosaicModule):
         latents, aligned, n = {}, {}, len(minibatch["present"])
         for name, here in cells.having.items():
             x = self.inputs.encode(minibatch, name, here)
-            latent = self.encoders[name](x)
-            latents[name] = Gaussian(spread_rows(latent.mean, here, n=n), spread_rows(latent.scale, here, 1.0, n=n))
+            latents[name] = self._posterior(name, x, here, n)
             if self.aligners is not None:
                 read = self.aligners.networks_of if self.training else self.aligners
                 aligned[name] = spread_rows(read(name, x), here, n=n)
         return {"latents": latents, "aligned": aligned, "present": present, "cells": cells}
+
+    def posterior(self, minibatch: MosaicBatch, name: str) -> Gaussian:
+        """Return what one modality says of all blocks, ``(B, K d)``, as :meth:`inference` does of every modality."""
+        here = minibatch["cells"].having[name]
+        return self._posterior(name, self.inputs.encode(minibatch, name, here), here, len(minibatch["present"]))
+
+    def _posterior(self, name: str, x: Tensor, here: Tensor, n: int) -> Gaussian:
+        latent = self.encoders[name](x)
+        return Gaussian(spread_rows(latent.mean, here, n=n), spread_rows(latent.scale, here, 1.0, n=n))
 
     def generative(self, inferred: dict[str, Any]) -> dict[str, Any]:
         """Sample latents and fuse them: ``samples`` by modality and ``fused``, ``(B, K d)`` each."""

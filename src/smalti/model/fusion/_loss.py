@@ -51,7 +51,7 @@ class FusionOutputs:
 def fuse_units(embeddings: dict[str, Tensor], present: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor:
     r"""Return :math:`\sum_v w_v N(e_v) / \sum_v w_v` over the present modalities, ``(B, m)``, N to unit length."""
     share = {name: weights[name] * here for name, here in present.items()}
-    total = sum(share[name][:, None] * F.normalize(embeddings[name], dim=1, eps=1e-8) for name in present)
+    total = sum(share[name][:, None] * F.normalize(embeddings[name].float(), dim=1, eps=1e-8) for name in present)
     return total / sum(share.values()).clamp(min=1e-8)[:, None]  # type: ignore[union-attr,operator]
 
 
@@ -120,7 +120,7 @@ def _correlation(
 def _agreement(embeddings: dict[str, Tensor], present: dict[str, Tensor], zero: Tensor) -> Tensor:
     """Return half the squared distance of unit embeddings, mean over paired cells and pairs of modalities."""
     names, terms = list(present), []
-    units = {name: F.normalize(embeddings[name], dim=1, eps=1e-8) for name in names}
+    units = {name: F.normalize(embeddings[name].float(), dim=1, eps=1e-8) for name in names}
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             both = present[a] & present[b]
@@ -193,7 +193,7 @@ def _with_borrowed(options: FusionOptions, outputs: FusionOutputs) -> tuple[dict
     labels = {}
     with torch.no_grad():
         for name, here in present.items():
-            p = torch.softmax(outputs.head(F.normalize(embeddings[name], dim=1, eps=1e-8)), dim=1)
+            p = torch.softmax(outputs.head(F.normalize(embeddings[name].float(), dim=1, eps=1e-8)), dim=1)
             best = p.topk(2, dim=1).values
             clear = here & (count == 1) & (best[:, 0] - best[:, 1] > options.margin)
             labels[name] = F.one_hot(p.argmax(dim=1), p.shape[1]) * clear[:, None]

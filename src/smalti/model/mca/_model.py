@@ -34,7 +34,7 @@ Channel = Literal["root", "observed"] | str | Collection[str]
 """The channel of all modalities; the one of what each cell has; or one given by its modalities."""
 
 MAX_EPOCHS = 300
-"""Epochs of a default training. On 150 tumours 300 give the probe of 750 in less time (decision 015)."""
+"""Epochs of a default training. On 150 tumours 300 give the probe of 750 in less time (decision 016)."""
 
 
 class MCA(QueryMixin, RetrievalMixin, ImputeMixin):

@@ -70,7 +70,7 @@ class MCAOptions(Options):
 
     n_latent: int = 64
     """Width of tokens and embeddings. Paper: 512. Until version 0.1 it was 128, with 3 blocks, 16 tokens and 4 fusion
-    tokens: 9 to 14 times the work for no better an embedding of a thousand cells (decision 015)."""
+    tokens: 9 to 14 times the work for no better an embedding of a thousand cells (decision 016)."""
     n_layers: int = 1
     """Transformer blocks. Paper: 5."""
     n_heads: int = 4

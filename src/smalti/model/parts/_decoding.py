@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows, target_constant
@@ -134,7 +133,7 @@ class Decoding(nn.Module):
         n = self.sizes.n_batch
         if n < 2:
             return None
-        one_hot = F.one_hot(batch.clamp(min=0), n).to(torch.get_default_dtype())
+        one_hot = (batch[:, None] == torch.arange(n, device=batch.device)).to(torch.get_default_dtype())
         return torch.where((batch < 0)[:, None], torch.full_like(one_hot, 1 / n), one_hot)
 
     # ------------------------------------------------------------------ the training side
@@ -181,7 +180,8 @@ class Decoding(nn.Module):
             log_scale = decoder.scales(batch, output=seen.output)
         elif seen.features is not None:
             log_scale = log_scale[:, seen.features]
-        return reconstruction_nll(self.families[name], target, heads, log_scale, mask, constant)
+        with torch.autocast(z.device.type, enabled=False):
+            return reconstruction_nll(self.families[name], target, heads, log_scale, mask, constant)
 
     # ----------------------------------------------------------------- the user's side
 

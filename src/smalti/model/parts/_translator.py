@@ -82,7 +82,9 @@ class PairTranslator:
         share = self.share[form]
         if share > 0 and network is not None:
             slope, intercept = self.calibration[form]
-            out = (1 - share) * out + share * (network * slope + intercept)
+            out *= np.float32(1 - share)
+            out += network * (np.float32(share) * slope)
+            out += np.float32(share) * intercept
         return np.asarray(out, dtype=np.float32)
 
     def precision(self, form: str) -> NDArray[np.float32]:
