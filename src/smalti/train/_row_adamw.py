@@ -81,17 +81,21 @@ class RowAdamW(torch.optim.AdamW):
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float) -> None:
     """Scale all gradients, sparse ones too, so that their common norm is at most ``limit``."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    values = [grad._values() if grad.is_sparse else grad for grad in grads]
+    values = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            values.append(parameter.grad)
     if not values:
         return
-    if values[0].device.type == "cpu":  # many small norms cost more than one of everything
-        norm = torch.linalg.vector_norm(torch.cat([value.flatten() for value in values]))
-        if bool(norm <= limit):
-            return
-    else:
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
-    torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+    norm = torch.linalg.vector_norm(torch.cat([value.flatten() for value in values]))
+    if norm.device.type == "cpu" and bool(norm <= limit):  # elsewhere a look would wait for the device
+        return
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(factor)
 
 
 def _flat(at: Tensor, shape: torch.Size) -> Tensor:
