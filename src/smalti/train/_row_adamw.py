@@ -49,7 +49,7 @@ class RowAdamW(torch.optim.AdamW):
                     self._update_rows(parameter, group)
                     touched.append((parameter, parameter.grad))
                     parameter.grad = None
-        super().step()
+        _plain_step()(self)
         for parameter, grad in touched:
             parameter.grad = grad
         return loss
@@ -77,6 +77,14 @@ class RowAdamW(torch.optim.AdamW):
         first.index_copy_(0, rows, m)
         second.index_copy_(0, rows, v)
         state["step"].index_copy_(0, rows, steps)
+
+
+def _plain_step() -> Callable[[torch.optim.AdamW], Any]:
+    """Return the step of AdamW without the hooks that torch puts around it once an AdamW exists: ours has run them."""
+    step: Any = torch.optim.AdamW.step
+    while getattr(step, "hooked", False):
+        step = step.__wrapped__
+    return cast("Callable[[torch.optim.AdamW], Any]", step)
 
 
 def clip_gradients(parameters: Iterable[Tensor], limit: float) -> None:
