@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 import scanpy as sc
 from packaging.requirements import Requirement
+
+import smalti
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -61,3 +65,23 @@ def test_constraints_pin_every_dependency_within_its_bounds(python: str) -> None
     for wanted in map(Requirement, project["project"]["dependencies"] + groups):
         assert wanted.name in exact, f"{wanted.name} is not pinned for Python {python}"
         assert exact[wanted.name] in wanted.specifier, f"{wanted} against {exact[wanted.name]} for Python {python}"
+
+
+def test_models_load_without_what_only_some_calls_need() -> None:
+    """Subclassing scvi-tools' base class loads Lightning and scikit-learn; POT is for `align` alone."""
+    code = "import sys, smalti.model, smalti.align; print('ot' in sys.modules, 'umap' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert found.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(("interactive", "loaded"), [(True, False), (True, True), (False, False)])
+def test_who_waits_at_a_prompt_is_told_once_what_for(monkeypatch, capsys, interactive, loaded) -> None:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    if interactive:
+        monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "scvi", raising=False)
+    else:
+        monkeypatch.setitem(sys.modules, "scvi", sys)
+    smalti._announce()
+    assert ("loading" in capsys.readouterr().err) == (interactive and not loaded)

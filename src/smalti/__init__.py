@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -48,10 +49,19 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import a part of the package when it is first used: torch takes seconds, and ``smalti --help`` needs none."""
     if name in PARTS:
+        _announce()
         return import_module(f".{name}", __name__)
     if name in __all__:
+        _announce()
         return getattr(import_module(".data", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _announce() -> None:
+    """Say once, to someone who waits at a terminal or notebook, what the seconds of the first call are for."""
+    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
+    if interactive and "scvi" not in sys.modules:
+        sys.stderr.write("smalti: loading torch, Lightning and scvi-tools, once per session ...\n")
 
 
 def __dir__() -> list[str]:

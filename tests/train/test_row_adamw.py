@@ -131,3 +131,13 @@ def test_a_decoder_learns_the_features_it_drew():
     assert net.weight.grad.is_sparse
     assert net.skip_weight.grad.is_sparse
     assert torch.equal(net.weight.grad.coalesce().indices()[1], FEATURES)
+
+
+def test_hooks_run_once_per_step_even_where_a_plain_adamw_exists():
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    weight, calls = problem(rows=True), []
+    optimizer = RowAdamW([weight], lr=0.1)
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    optimizer.step()
+    assert calls == ["before", "after"]

@@ -1,4 +1,7 @@
-"""Plans between landmarks, by POT: entropic, unbalanced, and from distances within modalities alone."""
+"""Plans between landmarks, by POT: entropic, unbalanced, and from distances within modalities alone.
+
+POT takes a second to import, and most models never need it: functions import it when they are called.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import ot
 from scipy.sparse.csgraph import shortest_path
 from sklearn.neighbors import kneighbors_graph
 
@@ -63,6 +65,8 @@ def entropic_plan(
     -------
     ``(L_1, L_2)``, at least 0.
     """
+    import ot
+
     check_positive(epsilon, "epsilon")
     scaled = cost / max(float(cost.mean()), 1e-300)
     if relax is not None:
@@ -124,6 +128,8 @@ def dual_potentials(
     The plan is proportional to :math:`\exp(f_i + g_j - c_{ij} / \epsilon)` with costs divided by their mean; see
     :func:`entropic_plan` for the parameters.
     """
+    import ot
+
     scaled = cost / max(float(cost.mean()), 1e-300)
     _, log = ot.unbalanced.sinkhorn_unbalanced(
         *mass, scaled, epsilon, relax, reg_type="kl", numItermax=n_iterations, log=True, warn=False
@@ -169,6 +175,8 @@ def gromov_plan(
     start
         Plan to start from; independent marginals by default.
     """
+    import ot
+
     plan = np.outer(*mass) if start is None else start
     common = {"loss_fun": "square_loss", "symmetric": True, "solver": "PGD", "max_iter": 20, "warmstart": True}
     for epsilon in epsilons:

@@ -113,12 +113,13 @@ class ChannelTransformer(nn.Module):
         """
         if mask is not None:  # a cell whose panel measured nothing keeps one token: attention over nothing is undefined
             mask = mask | (~mask.any(1, keepdim=True) & (torch.arange(mask.shape[1], device=mask.device) == 0))
-        x, keys, values = tokens, [], []
+        x = tokens
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
         for block in self._blocks():
             residual, q, k, v = block.project(x)
             x = block.finish(residual, attend(q, k, v, None if mask is None else mask[:, None, None]))
-            keys.append(k)
-            values.append(v)
+            keys, values = [*keys, k], [*values, v]
         pooled = self._pool(x, self.queries[position].expand(x.shape[0], -1), mask)
         return Stream(keys, values, mask, pooled if skip is None else pooled + skip, skip)
 
@@ -151,9 +152,8 @@ class ChannelTransformer(nn.Module):
         channels
             Channels to compute; all by default. Channels do not depend on each other.
         """
-        use = where if use is None else use
-        chosen = torch.arange(len(self.channels), device=use.device)
-        chosen = chosen if channels is None else chosen[list(channels)]
+        use, wanted = where if use is None else use, range(len(self.channels)) if channels is None else channels
+        chosen = torch.tensor(list(wanted), device=use.device)
         row = torch.cumsum(where, 0) - 1
         code = use.long() @ (1 << torch.arange(self.n_modalities, device=use.device))
         out = self.queries.new_zeros(use.shape[0], len(chosen), self.width)

@@ -10,7 +10,7 @@ from scvi.train import TrainingPlan
 
 from smalti._errors import NonFiniteLossError
 
-from ._means import EpochMeans, LossWatch
+from ._losses import EpochMeans, LossWatch
 from ._options import PlanOptions
 from ._row_adamw import RowAdamW, clip_gradients
 

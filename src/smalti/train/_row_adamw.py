@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from smalti._compat import multiply_all, norms_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -51,7 +49,7 @@ class RowAdamW(torch.optim.AdamW):
                     self._update_rows(parameter, group)
                     touched.append((parameter, parameter.grad))
                     parameter.grad = None
-        super().step()
+        _plain_step()(self)
         for parameter, grad in touched:
             parameter.grad = grad
         return loss
@@ -81,19 +79,31 @@ class RowAdamW(torch.optim.AdamW):
         state["step"].index_copy_(0, rows, steps)
 
 
+def _plain_step() -> Callable[[torch.optim.AdamW], Any]:
+    """Return the step of AdamW without the hooks that torch puts around it once an AdamW exists: ours has run them."""
+    step: Any = torch.optim.AdamW.step
+    while getattr(step, "hooked", False):
+        step = step.__wrapped__
+    return cast("Callable[[torch.optim.AdamW], Any]", step)
+
+
 def clip_gradients(parameters: Iterable[Tensor], limit: float) -> None:
     """Scale all gradients, sparse ones too, so that their common norm is at most ``limit``."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    values = [grad._values() if grad.is_sparse else grad for grad in grads]
+    values = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            values.append(parameter.grad)
     if not values:
         return
-    if values[0].device.type == "cpu":  # many small norms cost more than one of everything
-        norm = torch.linalg.vector_norm(torch.cat([value.flatten() for value in values]))
-        if bool(norm <= limit):
-            return
-    else:
-        norm = torch.linalg.vector_norm(torch.stack(norms_of(values)))
-    multiply_all(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+    norm = torch.linalg.vector_norm(torch.cat([value.flatten() for value in values]))
+    if norm.device.type == "cpu" and bool(norm <= limit):  # elsewhere a look would wait for the device
+        return
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(factor)
 
 
 def _flat(at: Tensor, shape: torch.Size) -> Tensor:

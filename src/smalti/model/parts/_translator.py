@@ -78,13 +78,11 @@ class PairTranslator:
         self, form: str, columns: NDArray[np.float32], network: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
         """Return expected values in a form, ``(n, G)``; ``network`` may be missing where its share is zero."""
-        out = columns @ self.coefficients[form]
-        share = self.share[form]
+        out, share = columns @ self.coefficients[form], self.share[form]
         if share > 0 and network is not None:
             slope, intercept = self.calibration[form]
             out *= np.float32(1 - share)
-            out += network * (np.float32(share) * slope)
-            out += np.float32(share) * intercept
+            out += network * (np.float32(share) * slope) + np.float32(share) * intercept
         return np.asarray(out, dtype=np.float32)
 
     def precision(self, form: str) -> NDArray[np.float32]:

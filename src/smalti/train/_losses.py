@@ -1,4 +1,4 @@
-"""What a training logs: means over an epoch, and a watch over losses that are not finite."""
+"""What becomes of the losses of batches: means over an epoch, and a look at whether they are finite."""
 
 from __future__ import annotations
 
