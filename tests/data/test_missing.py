@@ -182,3 +182,18 @@ def test_one_wild_count_changes_nothing_else():
     at = spoilt.obs_names.get_loc(name)
     assert np.linalg.norm(again[at] - z[at]) < np.median(np.linalg.norm(z - z.mean(0), axis=1))
     np.testing.assert_allclose(np.delete(again, at, 0), np.delete(z, at, 0), atol=1e-5)
+
+
+def test_what_stands_for_a_missing_zero_or_one_is_no_one():
+    """Methylation of single CpGs: most are not covered; their expected level is that of those that are."""
+    mdata = make_mosaic(n_obs=140, pattern="paired", likelihood={"a": "bernoulli", "b": "nb", "c": "gaussian"})
+    x = mdata["a"].X
+    x = (x.toarray() if sp.issparse(x) else np.array(x)).astype(np.float32)
+    level = x.mean()
+    x[np.random.default_rng(0).random(x.shape) < 0.7] = np.nan
+    mdata["a"].X = x
+    CLUE.setup_mudata(mdata, {"a": "bernoulli", "b": "nb", "c": "gaussian"}, batch_key="batch")
+    model = CLUE(mdata)
+    model.train(5, batch_size=32, progress=False, accelerator="cpu")
+    for by in ("network", "best"):
+        assert abs(model.translate("b", "a", by=by).values.mean() - level) < 0.1

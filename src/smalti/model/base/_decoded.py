@@ -108,7 +108,7 @@ class DecodedMixin(MosaicModel):
             x = inputs.measured(minibatch["values"][target], target, batch)
             dense = (x.to_dense(size.n_features) if isinstance(x, SparseRows) else x).float()
             rates.append(found.cpu().numpy())
-            counts.append((dense != 0 if binary else dense).float().cpu().numpy())
+            counts.append((dense.clamp(0, 1) if binary else dense).cpu().numpy())  # what stands for NaN is a share
             masks.append(self._measured_as(minibatch, target, None))
         known = [mask for mask in masks if mask is not None]
         measured = np.concatenate(known) if known else None

@@ -139,7 +139,7 @@ class PairTranslationMixin(DecodedMixin):
         here = None if mask is None else mask.cpu().numpy()
         forms = self.forms(target)
         if forms == (RAW,):
-            values = dense != 0 if size.likelihood == "bernoulli" else dense
+            values = dense.clamp(0, 1) if size.likelihood == "bernoulli" else dense  # what stands for NaN is a share
             return {RAW: values.float().cpu().numpy()}, None, here
         by_form = {LOG1P: dense.log1p().cpu().numpy()}
         counts = dense

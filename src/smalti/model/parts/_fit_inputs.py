@@ -272,7 +272,7 @@ def _sums(block: Any, n_features: int, binary: bool) -> tuple[NDArray[np.float64
     """Column sums (of zero against non-zero if ``binary``) and row sums of a block."""
     if isinstance(block, torch.Tensor):
         x = block.numpy()
-        return ((x != 0) if binary else x).sum(axis=0).astype(np.float64), x.sum(axis=1).astype(np.float64)
+        return (np.clip(x, 0, 1) if binary else x).sum(axis=0).astype(np.float64), x.sum(axis=1).astype(np.float64)
     values = block.values.numpy()
-    columns = np.bincount(block.indices.numpy(), (values != 0) if binary else values, n_features)
+    columns = np.bincount(block.indices.numpy(), np.clip(values, 0, 1) if binary else values, n_features)
     return columns.astype(np.float64), block.row_sums().numpy().astype(np.float64)
