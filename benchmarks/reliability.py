@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import gc
 import io
+import json
 import logging
 import os
 import platform
@@ -22,7 +23,7 @@ import warnings
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -46,6 +47,11 @@ import smalti as sm
 from smalti import cli
 from smalti._errors import UnsafeFileError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORD = ROOT / "benchmarks" / "reliability.json"
+"""What was found by each step."""
 FAULTS = (
     "tests/test_files.py",
     "tests/model/base/test_storage.py",
@@ -67,6 +73,24 @@ NOTES = """\
 Row = tuple[str, str, str]
 
 
+def tried(check: Callable[[Any], str], number: int) -> tuple[Counter[str], list[str]]:
+    """Return how a number of generated cases ended, and what was wrong with those that did neither."""
+    tally: Counter[str] = Counter()
+    bad: list[str] = []
+
+    @settings(max_examples=number, **properties.QUICK)
+    @given(recipe=recipes())
+    def run(recipe: Any) -> None:
+        try:
+            tally[check(recipe)] += 1
+        except Exception as error:  # noqa: BLE001, it is counted
+            tally["bad"] += 1
+            bad.append(f"{type(error).__name__}: {str(error)[:120]}")
+
+    run()
+    return tally, bad
+
+
 def generated(n: int, n_trained: int) -> list[Row]:
     """Return how generated mosaics ended."""
     rows = []
@@ -74,19 +98,7 @@ def generated(n: int, n_trained: int) -> list[Row]:
         (properties.check, "generated mosaics, set-up and description", n),
         (properties.check_training, "generated mosaics, training and latents", n_trained),
     ):
-        tally: Counter[str] = Counter()
-        bad: list[str] = []
-
-        @settings(max_examples=number, **properties.QUICK)
-        @given(recipe=recipes())
-        def run(recipe: Any, check: Any = check, tally: Any = tally, bad: Any = bad) -> None:
-            try:
-                tally[check(recipe)] += 1
-            except Exception as error:  # noqa: BLE001, it is counted
-                tally["bad"] += 1
-                bad.append(f"{type(error).__name__}: {str(error)[:120]}")
-
-        run()
+        tally, bad = tried(check, number)
         found = f"{tally['ok']} ok, {tally['refused']} refused in a clear sentence, {tally['bad']} bad"
         rows.append((what, found, "0 bad"))
         for text in sorted(set(bad)):
@@ -233,7 +245,7 @@ def _callback() -> type:
     return Callback
 
 
-def write(rows: list[Row], path: Path, command: str) -> None:
+def write(rows: list[Row], path: Path) -> None:
     """Write the page."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("scvi-tools", "torch", "anndata", "mudata"))
     lines = [
@@ -242,7 +254,7 @@ def write(rows: list[Row], path: Path, command: str) -> None:
         "What happens to bad input, under faults and over time, measured by one command:",
         "",
         "```bash",
-        command,
+        "python benchmarks/reliability.py",
         "```",
         "",
         "| what was tried | found | wanted |",
@@ -263,25 +275,29 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=200)
     parser.add_argument("--flips", type=int, default=100, help="per file")
     parser.add_argument("--quick", action="store_true", help="without the faults that take processes of their own")
+    parser.add_argument("--only", nargs="+", help="steps to run; the others are taken from the record of earlier runs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "reliability.md")
     chosen = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    rows: list[Row] = []
-    steps = (
-        lambda: [fingerprints()],
-        lambda: [memory(chosen.cycles)],
-        lambda: generated(chosen.cases, max(chosen.cases // 20, 5)),
-        lambda: [bad_calls()],
-        lambda: [bad_lines()],
-        lambda: [flips(chosen.flips)],
-        lambda: [faults(chosen.quick)],
-    )
-    for step in steps:
+    steps: dict[str, Callable[[], list[Row]]] = {
+        "generated": lambda: generated(chosen.cases, max(chosen.cases // 20, 5)),
+        "calls": lambda: [bad_calls()],
+        "lines": lambda: [bad_lines()],
+        "faults": lambda: [faults(chosen.quick)],
+        "flips": lambda: [flips(chosen.flips)],
+        "memory": lambda: [memory(chosen.cycles)],
+        "fingerprints": lambda: [fingerprints()],
+    }
+    for name in steps if chosen.only is None else chosen.only:
         with contextlib.redirect_stderr(io.StringIO()):
-            rows += step()
-        print(*rows[-1], sep=" | ", flush=True)
-    write(rows, chosen.out, " ".join(["python", "benchmarks/reliability.py", *sys.argv[1:]]))
+            rows = steps[name]()
+        known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+        RECORD.write_text(json.dumps({**known, name: rows}, indent=1) + "\n", encoding="utf-8")
+        for row in rows:
+            print(*row, sep=" | ", flush=True)
+    known = json.loads(RECORD.read_text(encoding="utf-8"))
+    write([tuple(row) for name in steps for row in known.get(name, [])], chosen.out)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ BAD = {
         ["'measured'", "modality 'a'", "'batch_1' not found"],
     ),
     "unknown batch column": (make_mosaic, {"batch_key": "site"}, KeyError, ["no column 'site'", "'batch'", "'label'"]),
-    "missing batches": (some_batches_missing, {}, ValueError, ["'batch'", "1 cells, first 'cell_", "fill it in"]),
+    "missing batches": (some_batches_missing, {}, ValueError, ["'batch'", "1 cells, first 'cell_", "Fill it in"]),
 }
 
 
