@@ -193,7 +193,7 @@ SETUP = [
         "a missing batch",
         set_obs("batch", lambda m: m.obs["batch"].where(np.arange(m.n_obs) != 4)),
         ValueError,
-        ("missing for 1 cells", "cell_", "coalesce_obs"),
+        ("missing for 1 cells", "cell_", "Fill it in"),
     ),
     Case("an unknown label column", lambda m: m, KeyError, ("'celltype'", "'label'"), {"labels_key": "celltype"}),
     Case(
