@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
+import torch
 from scvi.data._constants import (
     _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES,
 )
@@ -25,6 +26,7 @@ from scvi.model._utils import parse_device_args
 if TYPE_CHECKING:
     from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
+    from torch import Tensor
 
 __all__ = [
     "FIELD_REGISTRIES",
@@ -36,6 +38,8 @@ __all__ = [
     "forget_queries",
     "forget_setup",
     "keep_with_data",
+    "multiply_all",
+    "norms_of",
     "release",
     "resolve_device",
 ]
@@ -92,3 +96,13 @@ def resolve_device(accelerator: str, device: int | str) -> Any:
 def umap_key(obsm: Any) -> str | None:
     """Return the key under which scanpy wrote a UMAP; its coming preset drops the prefix. ``None`` if there is none."""
     return next((key for key in ("X_umap", "umap") if key in obsm), None)
+
+
+def norms_of(values: list[Tensor]) -> list[Tensor]:
+    """Return the Euclidean norms of many tensors in one call."""
+    return list(torch._foreach_norm(values))
+
+
+def multiply_all(values: list[Tensor], factor: Tensor) -> None:
+    """Multiply many tensors in place in one call."""
+    torch._foreach_mul_(values, factor)

@@ -209,3 +209,18 @@ def test_bad_input_gets_one_clear_sentence(case) -> None:
         report(mdata, "label", predicted, modalities=[])
     with pytest.raises(ValueError, match="probabilities from 'b' to hold every cell that counts"):
         report(mdata, "label", predicted, probabilities={**probabilities, "b": probabilities["b"].iloc[:9]})
+
+
+def test_logistic_regression_on_the_same_labels_stands_beside():
+    mdata = sm.simulate.factor_views(300, n_features={"a": 40, "b": 30}, n_clusters=3, noise=0.5)
+    rng = np.random.default_rng(0)
+    mdata.obs["label"] = mdata.obs["label"].astype(str)
+    known = rng.random(300) < 0.2
+    mdata.obs["known"] = np.where(known, mdata.obs["label"], "unknown")
+    test = mdata.obs["label"][~known]
+    wrong = pd.Series(rng.choice(mdata.obs["label"].unique(), 300), index=mdata.obs_names)
+    found = sm.tl.label_report(mdata, test, {"a": wrong, "b": wrong}, trained_on="known", exclude="unknown")
+    assert (found.summary["linear"] > 0.8).all()
+    assert (found.summary["balanced_accuracy"] < 0.6).all()
+    assert "linear" in repr(found)
+    assert "linear" not in sm.tl.label_report(mdata, test, {"a": wrong}).summary

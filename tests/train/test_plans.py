@@ -176,7 +176,7 @@ def test_logged_means_are_weighted_by_cells_and_start_anew_each_epoch(toy, fit):
 def test_means_of_uneven_batches_are_those_of_all_cells():
     from scvi.module.base import LossOutput
 
-    from smalti.train._plans import EpochMeans
+    from smalti.train._means import EpochMeans
 
     means = EpochMeans()
     for values in (torch.tensor([1.0]), torch.tensor([2.0, 3.0, 6.0])):

@@ -9,8 +9,9 @@ from ._deep_cca import CCAState, DeepCCA, canonical_correlations, cholesky_root,
 from ._energy import energy_distance
 from ._labels import class_cross_entropy
 from ._latent import agreement, kl_standard_normal, masked_average, modality_confusion, modality_cross_entropy
-from ._likelihoods import FAMILIES, LikelihoodFamily, reconstruction_nll, target_constant
+from ._likelihoods import FAMILIES, LikelihoodFamily
 from ._mca import Negatives, Pair, channel_contrast, channel_pairs, gather_rows
+from ._reconstruction import reconstruction_nll, target_constant
 from ._target import SparseTarget, Target, make_target, take_rows
 from ._transport import (
     covariance_drift,

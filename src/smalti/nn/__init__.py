@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._attention import ChannelTransformer, Stream, TransformerBlock, Wiring
+from ._attention import ChannelTransformer, Stream
 from ._decoder import Decoder, MeanLink, OutputLayer, add_to_first
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
 from ._dropout import Dropout
@@ -39,6 +39,7 @@ from ._tokens import (
     activation_bytes,
     make_tokens,
 )
+from ._transformer import TransformerBlock, Wiring
 from ._warm_encoder import WarmEncoder, run_together
 
 __all__ = [

@@ -14,7 +14,8 @@ from smalti._validate import shorten
 from smalti.metrics import ABSTAINED, error_of_curve
 
 from ._describe_text import WIDTH
-from ._label_inputs import by_modality, members, of_cells, read_labels, read_probabilities
+from ._label_baseline import linear_labels
+from ._label_inputs import JOINT, by_modality, members, of_cells, read_labels, read_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +35,8 @@ class LabelReport:
     ``confidence`` if there are probabilities. A class without cells in a modality has ``n = 0``."""
     summary: pd.DataFrame
     """One row per modality: cells ``n``, ``n_classes`` that occur, ``accuracy``, ``balanced_accuracy``, ``coverage``
-    (share not abstained), and ``ece`` if there are probabilities."""
+    (share not abstained), ``ece`` if there are probabilities, and ``linear`` if it was told which labels a model had:
+    balanced accuracy of logistic regression on these labels, from the modality alone, for the same cells."""
     confusion: dict[str, pd.DataFrame]
     """Counts by true label (rows) and predicted label (columns, the last for abstentions), by modality."""
     calibration: dict[str, pd.DataFrame]
@@ -92,6 +94,7 @@ def label_report(
     modalities: Sequence[str] | None = None,
     exclude: Collection[object] | str = (),
     probabilities: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
+    trained_on: Labels | None = None,
     n_bins: int = 15,
 ) -> LabelReport:
     """Score predicted labels by class and modality.
@@ -119,6 +122,9 @@ def label_report(
     probabilities
         Data frame indexed by cell name with a column per class, or one for each key of ``predicted``. Confidence is
         the largest probability of a cell, whether or not a label was predicted; rows of NaN have none.
+    trained_on
+        The labels that the model was given, column or Series, missing or one of ``exclude`` where it had none. Then
+        logistic regression on the same labels is scored beside it: a model that is not better adds nothing.
     n_bins
         Bins of confidence.
 
@@ -168,6 +174,12 @@ def label_report(
                 summary[name]["ece"] = error_of_curve(calibration[name])
         table.insert(0, "modality", name)
         tables.append(table)
+    if trained_on is not None:
+        given_labels = read_labels(mdata, trained_on, "trained_on")
+        given_labels = given_labels.mask(given_labels.isin(unlabeled))
+        for name, found in linear_labels(mdata, given_labels, [n for n in names if n != JOINT]).items():
+            confused = _confusion(true[here[name]], found.loc[mdata.obs_names[here[name]]], classes)
+            summary[name]["linear"] = _by_class(confused)["recall"].mean()
     overall = pd.DataFrame.from_dict(summary, orient="index").rename_axis(index="modality")
     overall = overall.astype({"n": int, "n_classes": int})
     return LabelReport(

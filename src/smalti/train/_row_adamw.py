@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from smalti._compat import multiply_all, norms_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -90,8 +92,8 @@ def clip_gradients(parameters: Iterable[Tensor], limit: float) -> None:
         if bool(norm <= limit):
             return
     else:
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
-    torch._foreach_mul_(values, (limit / (norm + 1e-6)).clamp(max=1.0))
+        norm = torch.linalg.vector_norm(torch.stack(norms_of(values)))
+    multiply_all(values, (limit / (norm + 1e-6)).clamp(max=1.0))
 
 
 def _flat(at: Tensor, shape: torch.Size) -> Tensor:

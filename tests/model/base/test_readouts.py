@@ -34,7 +34,7 @@ def test_after_training_the_default_latent_is_the_joint_one_and_aligned_is_there
     np.testing.assert_array_equal(model.get_latent_representation(block="joint"), joint)
     assert joint.shape[0] == aligned.shape[0] == 150
     assert np.isfinite(joint).all()
-    assert joint.shape[1] != aligned.shape[1]
+    assert joint.shape != aligned.shape or np.abs(joint - aligned).max() > 0.1
     model.save(tmp_path / "model")
     loaded = cls.load(tmp_path / "model", mdata)
     np.testing.assert_allclose(loaded.get_latent_representation(), joint, atol=1e-5)

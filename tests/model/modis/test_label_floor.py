@@ -9,10 +9,10 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from smalti import simulate
+from smalti._linear_labels import fit_linear, left_out, linear_probabilities
 from smalti.model import MODIS
 from smalti.model.modis._cluster_share import cluster_share
 from smalti.model.modis._label_floor import USUAL, LabelFloor
-from smalti.model.modis._linear_labels import fit_linear, left_out, linear_probabilities
 
 N, K = 400, 3
 

@@ -8,9 +8,8 @@ import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
+from smalti._linear_labels import fit_linear, left_out, linear_probabilities
 from smalti.model.parts import from_tensors, to_tensors
-
-from ._linear_labels import fit_linear, left_out, linear_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
