@@ -30,13 +30,18 @@ class Interrupted(Exception):
     pass
 
 
+def numbers_of(gradient: torch.Tensor) -> torch.Tensor:
+    """Return its numbers; the gradient of an output layer has the rows of a step's features only."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
 def gradients_seen(module: torch.nn.Module) -> dict[str, list[float]]:
     """Return a dictionary that training fills with the largest absolute gradient of every parameter."""
     seen: dict[str, list[float]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             seen[name] = []
-            parameter.register_hook(lambda g, at=name: seen[at].append(float(g.abs().max())))
+            parameter.register_hook(lambda g, at=name: seen[at].append(float(numbers_of(g).abs().max())))
     return seen
 
 
