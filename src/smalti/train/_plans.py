@@ -148,8 +148,9 @@ class MosaicPlan(TrainingPlan):
             # steps of Adam have the size of their sign: gates of features that matter little should move little
             for optimizer in self.trainer.optimizers:
                 for group in optimizer.param_groups:
-                    gradients = [p.grad.ravel() for p in group["params"] if p.grad is not None]
-                    if group.get("gates") and gradients:
+                    gated = group["params"] if group.get("gates") else []  # output layers have sparse gradients
+                    gradients = [p.grad.ravel() for p in gated if p.grad is not None]
+                    if gradients:
                         group["eps"] = max(float(torch.cat(gradients).square().mean().sqrt()), 1e-12)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
