@@ -80,6 +80,11 @@ def network_latent(model: MosaicModel, **kwargs: Any) -> Any:
     return model.get_latent_representation(block=block, **kwargs)
 
 
+def own_latent(model: MosaicModel) -> Any:
+    """Return a block of the network alone, whose width does not depend on what held-out pairs say."""
+    return model.get_latent_representation(block="full" if isinstance(model, CLUE) else model.aligned_block)
+
+
 TERMS = ("nll_a", "nll_b", "nll_c", "data", "kl", "joint", "cross", "agreement", "label")
 SMALL = {"n_latent": 5, "n_hidden": 16}
 OPTIONS = CLUEOptions(n_align=8, align_hidden=16, n_features_per_step=16)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from _compare import assert_same_weights, dense
 from _factories import make_mosaic, numbers, stamps
-from contract._models import network_latent
+from contract._models import own_latent
 from contract.conftest import contract_mosaic
 from lightning.pytorch.callbacks import Callback, LambdaCallback
 
@@ -17,7 +17,15 @@ from smalti._errors import NonFiniteLossError
 from smalti.data import presence
 from smalti.train import MosaicSplitter
 
-FITTED_AFTERWARDS = ("joint.", "translator.", "aligners.share", "aligners.axes", "aligners.n_axes")
+FITTED_AFTERWARDS = (
+    "joint.",
+    "matching.",
+    "floor.",
+    "translator.",
+    "aligners.share",
+    "aligners.axes",
+    "aligners.n_axes",
+)
 """Entries of the state that are fitted to the trained network."""
 
 
@@ -78,7 +86,7 @@ def test_training_again_trains_in_training_mode_and_goes_on(trained_plan, tmp_pa
     assert all(modes)
     assert not any(module.training for module in model.module.modules())
     assert len(model.history["train_loss"]) == n + 1
-    assert 0 < np.abs(network_latent(model) - network_latent(trained_plan.model)).max() < 2
+    assert 0 < np.abs(own_latent(model) - own_latent(trained_plan.model)).max() < 5
 
 
 def test_training_batches_hold_the_rows_of_their_cells(one_spec, mosaic):
@@ -117,7 +125,7 @@ def test_the_seed_alone_decides_and_no_global_random_state_is_used_or_disturbed(
 
 def test_another_seed_gives_another_model(plan_spec, trained_plan):
     other = plan_spec.fit(plan_spec.build(contract_mosaic(), random_state=1))
-    assert np.abs(network_latent(other) - network_latent(trained_plan.model)).max() > 1e-3
+    assert np.abs(own_latent(other) - own_latent(trained_plan.model)).max() > 1e-3
 
 
 class InterruptBefore(Callback):
@@ -194,7 +202,11 @@ def test_the_monitor_of_early_stopping_is_the_loss_without_the_terms_it_must_not
         size = np.abs(epochs(model, f"{term}_train"))  # the price of gates counts after their warm-up only
         assert (size.max() if term == "gates" else size.min()) > 1e-4, term
     for part, loss in (("train", "train_loss"), ("validation", "validation_loss")):
-        left_out = sum(weight * epochs(model, f"{term}_{part}") for term, weight in trained.spec.unmonitored.items())
+        share = dict.fromkeys(("separation", "corners", "usage"), getattr(model.module, "cluster_share", 1.0))
+        left_out = sum(
+            share.get(term, 1.0) * weight * epochs(model, f"{term}_{part}")
+            for term, weight in trained.spec.unmonitored.items()
+        )
         np.testing.assert_allclose(epochs(model, loss) - left_out, epochs(model, f"monitor_{part}"), rtol=1e-4)
 
 
@@ -278,7 +290,7 @@ def test_a_batch_in_which_no_cell_has_a_modality_has_a_finite_loss_and_gradient(
         loss = module(dataset[cells])[2].loss
         loss.backward()
         assert torch.isfinite(loss), name
-        assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None), name
+        assert all(torch.isfinite(numbers_of(p.grad)).all() for p in module.parameters() if p.grad is not None), name
 
 
 def test_every_pattern_trains_alone(one_spec):

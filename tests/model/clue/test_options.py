@@ -111,7 +111,7 @@ def test_what_is_not_an_option_is_named():
     ("make", "says"),
     [
         (lambda: CLUEOptions(fusion="sum"), "'mean', 'poe', 'poe_prior', found 'sum'"),
-        (lambda: CLUEOptions(n_latent=0), "`n_latent`.*> 0, found 0"),
+        (lambda: CLUEOptions(n_latent=0), "`n_latent`.*>= 1, found 0"),
         (lambda: CLUEOptions(dropout_rate=1.0), r"`dropout_rate`.*\[0, 0.95\], found 1.0"),
         (lambda: CLUEOptions(mean_link="softmax"), "n_features_per_step=None"),
         (lambda: CLUEOptions(norm="group"), "found 'group'"),

@@ -89,13 +89,15 @@ class GateMixin(MosaicHost):
             return DrawnGate(drawn["gate"], made.local, made.context, made.mean)
 
         here = np.flatnonzero(self.with_modality(None, modality))[:EFFECT_CELLS]
+        # a model without a block for matching has its own
+        block = self.aligned_block if self._matching_block() is not None else self.blocks[0]  # type: ignore[attr-defined]
         generator, total = torch.Generator().manual_seed(self.random_state), torch.zeros(gate.n_features)
         gate.forward = watched  # type: ignore[method-assign]
         try:
             for minibatch in self.iterate(indices=here, batch_size=EFFECT_CELLS):
                 for _ in range(EFFECT_PROBES):  # random signs: the expected square is the sum of squares
                     with torch.enable_grad():
-                        z = self._latent(minibatch, self.aligned_block, modality)  # type: ignore[attr-defined]
+                        z = self._latent(minibatch, block, modality)  # type: ignore[attr-defined]
                         sign = torch.randint(0, 2, z.shape, generator=generator).to(z) * 2 - 1
                         (found,) = torch.autograd.grad((z * sign).sum(), drawn["gate"])
                     total += found.detach().cpu().square() / len(z)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from smalti._validate import check_choice
+from smalti._validate import check_choice, check_count
 from smalti.model.parts import LOG1P, NORMALIZED, RAW, shared_out, shares_of
 
 from ._host import INFERENCE_BATCH, positions
@@ -139,6 +139,8 @@ class TranslationMixin(PairTranslationMixin):
         columns = None if features is None else _columns(names, features, target)
         translate = self._by_network if by == "network" else self._by_best
         values = np.empty((len(cells), len(names) if columns is None else len(columns)), dtype=np.float32)
+        if batch_size is not None:
+            check_count(batch_size, "batch_size")
         step, start = batch_size or max(MIN_BATCH, min(INFERENCE_BATCH, NUMBERS // len(names))), 0
         for minibatch in self.iterate(mdata, cells, step):
             stop = start + len(minibatch["batch"])

@@ -193,7 +193,9 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
 
     def _joint_axes(self) -> str | None:
         # what networks match by keeps types worse than the linear axes do, where pairs give these (decision 013)
-        return None if self.sizes_.pairs else super()._joint_axes()
+        fitted = self.module.joint.joint
+        linear = bool(self.sizes_.pairs) if fitted is None else not fitted.uses_latent
+        return None if linear else super()._joint_axes()
 
     def _latent(self, minibatch: MosaicBatch, block: Channel, modality: str | None) -> torch.Tensor:
         return self.module.embed(minibatch, block, modality)
