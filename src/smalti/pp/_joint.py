@@ -150,11 +150,6 @@ class LinearJoint:
             placed = self.harmony[-1].transform(placed, covariates)
         return self
 
-    @property
-    def uses_latent(self) -> bool:
-        """Whether axes of a network were fitted beside those of linear CCA, and have to be passed again."""
-        return "latent" in self.scales
-
     def transform(
         self,
         inputs: Inputs,

@@ -194,7 +194,7 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
     def _joint_axes(self) -> str | None:
         # what networks match by keeps types worse than the linear axes do, where pairs give these (decision 013)
         fitted = self.module.joint.joint
-        linear = bool(self.sizes_.pairs) if fitted is None else not fitted.uses_latent
+        linear = bool(self.sizes_.pairs) if fitted is None else "latent" not in fitted.scales
         return None if linear else super()._joint_axes()
 
     def _latent(self, minibatch: MosaicBatch, block: Channel, modality: str | None) -> torch.Tensor:
