@@ -169,6 +169,14 @@ def test_fit_offers_every_model_that_exists(source: Path, tmp_path: Path) -> Non
     assert set(model.predict()) <= set(model.label_categories)
 
 
+def test_a_file_name_with_markup_is_printed_as_it_is(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "[").mkdir()
+    target = tmp_path / "[" / "x].h5mu"  # "[/x]" closes a tag that was never opened
+    text = run("fit", source, "-o", target, "--model", "clue", "--epochs", 1)
+    assert "[/x].h5mu" in text
+    assert target.exists()
+
+
 def test_files_are_not_replaced_unless_told(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.h5mu"
     target.write_text("precious")

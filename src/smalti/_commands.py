@@ -103,7 +103,7 @@ def fit(
             said.append(f"Report: {report}.")
         write_mosaic(mdata, target)
         for sentence in said:
-            out.print(sentence, highlight=False)
+            say(sentence)
 
 
 def query(

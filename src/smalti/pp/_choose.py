@@ -115,18 +115,22 @@ def components_by_pairs(
     candidates: Sequence[int] = CANDIDATES,
     ridge: float = 0.01,
     random_state: int = 0,
+    warn: bool = True,
 ) -> int:
     """Return :func:`choose_n_components` of the modalities that paired cells link, or a fallback where these are few.
 
-    Arguments as there. It never fails for want of pairs.
+    Arguments as there. It never fails for want of pairs; ``warn=False`` where somebody has said so already.
     """
     if not _n_pairs(maps, list(maps)):
         return UNPAIRED_COMPONENTS
     linked = linked_modalities(maps)
     n_pairs = _n_pairs(maps, linked if len(linked) > 1 else list(maps))
     if len(linked) < 2 or n_pairs < MIN_PAIRS:
-        logger.warning(
-            "%d paired cells are too few to choose the number of components by: %d are used.", n_pairs, FEW_COMPONENTS
+        logger.log(
+            logging.WARNING if warn else logging.INFO,
+            "%d paired cells are too few to choose the number of components by: %d are used.",
+            n_pairs,
+            FEW_COMPONENTS,
         )
         return FEW_COMPONENTS
     some = {name: inputs[name] for name in linked}, {name: maps[name] for name in linked}

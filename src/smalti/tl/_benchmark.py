@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 
 from smalti._validate import check_choice
-from smalti.data import looks_like_counts, matrix_of, presence, row_maps
+from smalti.data import looks_like_counts, matrix_of, measured_matrix, presence, row_maps
 from smalti.metrics import total_score
 
 from ._evaluate import evaluate
@@ -71,8 +71,7 @@ def benchmark(
     -------
     :class:`Evaluation`, a row per latent and a column per score. ``impute <a> -> <b>`` is the correlation of the values
     of ``b`` with their prediction, the mean over the 15 nearest cells that were measured in ``b`` of a cell that is
-    seen
-    from ``a``; mean over the 500 most variable features, 0 for a blind latent.
+    seen from ``a``; mean over the 500 most variable features, 0 for a blind latent.
 
     Raises
     ------
@@ -146,24 +145,27 @@ def _imputation(mdata: MuData, latents: Latents, pairs: Pairs, way: int, layers:
     own = near == truth[:, None]
     weight = np.where(own, 0.0, 1.0)
     weight[~own.any(axis=1), -1] = 0.0  # as many donors for all
-    values = _values(mdata, target, layers.get(target))
     rows = row_maps(mdata, [target])[target]
-    rank = np.argsort(-values[rows[donors]].var(axis=0), kind="stable")[:MAX_FEATURES]
-    values = values[:, rank]
+    values = _values(mdata, target, layers.get(target), rows[donors])
     expected = np.einsum("nk,nkg->ng", weight, values[rows[near]]) / weight.sum(axis=1, keepdims=True)
     return _mean_correlation(expected, values[rows[truth]])
 
 
-def _values(mdata: MuData, name: str, layer: str | None) -> NDArray[np.float64]:
-    """Return values of a modality, counts as logarithms per median total, for features that vary most first."""
-    x = matrix_of(mdata.mod[name], layer, name)
-    counts = looks_like_counts(x)
-    dense = np.asarray(x.toarray() if sp.issparse(x) else x, dtype=np.float64)
-    if not counts:
-        return np.nan_to_num(dense)
-    total = dense.sum(axis=1, keepdims=True)
-    typical = np.median(total[total > 0]) if (total > 0).any() else 1.0
-    return np.asarray(np.log1p(dense * typical / np.maximum(total, 1)))
+def _values(mdata: MuData, name: str, layer: str | None, donors: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the features that vary most among donors, ``(n, 500)``; counts as logarithms per median total.
+
+    No more than these features is ever dense.
+    """
+    raw = matrix_of(mdata.mod[name], layer, name)
+    x = sp.csr_matrix(measured_matrix(mdata.mod[name], layer, name), dtype=np.float64)
+    if looks_like_counts(raw):
+        total = np.asarray(x.sum(axis=1)).ravel()
+        typical = np.median(total[total > 0]) if (total > 0).any() else 1.0
+        x = sp.csr_matrix(sp.diags(typical / np.maximum(total, 1)) @ x).log1p()
+    some = x[donors]
+    variance = np.asarray(some.multiply(some).mean(axis=0)).ravel() - np.asarray(some.mean(axis=0)).ravel() ** 2
+    rank = np.argsort(-variance, kind="stable")[:MAX_FEATURES]
+    return np.asarray(x[:, rank].toarray())
 
 
 def _mean_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

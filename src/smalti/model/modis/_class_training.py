@@ -36,8 +36,9 @@ class ClassTraining(MosaicModel):
 
     module: MODISModule
     options: MODISOptions
-    label_floor_: dict[str, FloorReport]
-    """By modality, what logistic regression on the same labels is worth, and the network's share in probabilities."""
+    label_floor_: dict[str, FloorReport] | None = None
+    """By modality, what logistic regression on the same labels is worth, and the network's share in probabilities;
+    ``None`` before training and after ``load``, which has the classifiers and shares but not how they were found."""
 
     def strata(self) -> NDArray[np.int64]:
         """Hold out the same share of every pattern and class, and nothing of classes with few labelled samples."""
@@ -113,8 +114,7 @@ class ClassTraining(MosaicModel):
             self.label_floor_[name] = report
             if report.share == 0:
                 logger.warning(
-                    "Modality %r: what the network says of samples without a label does not lead back to the labels "
-                    "(balanced accuracy %s; logistic regression on the same labels %.2f). Predictions come from "
-                    "logistic regression there, and latents should not be trusted for these classes.",
-                    *(name, "unknown" if report.learnt_back is None else f"{report.learnt_back:.2f}", report.linear),
+                    "Modality %r: %s. Predictions from it come from logistic regression on the same labels, and "
+                    "latents should not be trusted for these classes. More labels, or other features, would help.",
+                    *(name, report.reason),
                 )

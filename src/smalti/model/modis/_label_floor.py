@@ -53,6 +53,20 @@ class FloorReport(NamedTuple):
         wanted = max(self.linear, self.linear_back)
         return self.learnt_back < wanted - np.sqrt(max(wanted * (1 - wanted), 0.05) / max(self.n_labelled, 1))
 
+    @property
+    def reason(self) -> str:
+        """Why the network has no say, in words."""
+        if self.learnt_back is None or self.linear_back is None:
+            return (
+                f"logistic regression predicts the {self.n_labelled} labels that were held out better than the network "
+                f"(its balanced accuracy is {self.linear:.2f})"
+            )
+        return (
+            "what the network says of samples without a label does not lead back to the labels: a classifier trained "
+            f"on these predictions has a balanced accuracy of {self.learnt_back:.2f} on the true labels, one trained "
+            f"on linear predictions {self.linear_back:.2f}"
+        )
+
 
 class LabelFloor(nn.Module):
     r"""Logistic regression of each modality on the same labels, and its share in the probabilities.
@@ -64,8 +78,8 @@ class LabelFloor(nn.Module):
     network's predictions of unlabelled samples are learnt back: a linear classifier trained on them alone is scored on
     the true labels, which it never saw (reverse validation, Zhong et al. 2010). If that is worse by a standard error
     than the same done with predictions of the linear classifier, what the network says of unlabelled samples does not
-    follow from the labels, and :math:`w = 0`. Without held-out
-    labels the network is made no surer on average than it is believed to be right: the mean of both accuracies.
+    follow from the labels, and :math:`w = 0`. Without held-out labels the network is made no surer on average than it
+    is believed to be right: the mean of the linear accuracy and that of its predictions, learnt back.
 
     It has no parameters: training does not change it.
     """

@@ -76,7 +76,9 @@ class JointReadout(nn.Module):
         here = np.column_stack([maps[name] >= 0 for name in inputs]).any(axis=1)
         self.n_components = None
         codes = np.unique(batch, return_inverse=True)[1]
-        self.n_components = components_by_pairs(self._narrow(inputs), maps, batch=codes, random_state=random_state)
+        self.n_components = components_by_pairs(
+            self._narrow(inputs), maps, batch=codes, random_state=random_state, warn=False
+        )
         self.joint = LinearJoint(random_state=random_state).fit(
             self._narrow(inputs),
             {name: maps[name][here] for name in inputs},
