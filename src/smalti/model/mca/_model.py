@@ -210,7 +210,7 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
         if block != "root" or not lacking or not shared:
             return
         known = len(shared) == 1 or self.module.channel(shared) is not None
-        common = repr(shared[0] if len(shared) == 1 else shared) if known else "one modality, such as " + repr(shared[0])
+        common = repr(shared if known and len(shared) > 1 else shared[0])
         logger.warning(
             "The data have no %s, which the root channel of other cells contains. To compare these cells with others, "
             "take the channel that both have, for both: `block=%s`; `block='joint'` completes what is missing.",
