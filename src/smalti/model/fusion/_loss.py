@@ -147,14 +147,12 @@ def _teach(options: FusionOptions, outputs: FusionOutputs, fused: Tensor) -> Pse
 
 
 def _start(outputs: FusionOutputs, first: Tensor) -> Tensor:
-    """Return the mean over modalities and the fusion of the cross-entropy against the clusters of the start."""
+    """Return the cross-entropy of the head on fused cells against the clusters of the start.
+
+    Not on each modality of paired cells: encoders would learn by heart what their modality does not see.
+    """
     known = F.one_hot(first.clamp(min=0), outputs.n_clusters) * (first >= 0)[:, None]
-    fused = fuse_units(outputs.embeddings, outputs.present, outputs.weights)
-    terms = [soft_cross_entropy(outputs.head(fused), known)]
-    for name, here in outputs.present.items():
-        unit = F.normalize(outputs.embeddings[name], dim=1, eps=1e-8)
-        terms.append(soft_cross_entropy(outputs.head(unit), known * here[:, None]))
-    return torch.stack(terms).mean()
+    return soft_cross_entropy(outputs.head(fuse_units(outputs.embeddings, outputs.present, outputs.weights)), known)
 
 
 def _pseudo(outputs: FusionOutputs, fused: Tensor, taught: PseudoLabels) -> Tensor:

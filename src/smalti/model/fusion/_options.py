@@ -31,8 +31,8 @@ class FusionWeights(Options):
     one modality lie in those of another, and one head is to read both. Small, because it takes away what one modality
     alone sees (PBMC, one seed: ARI .982 with 0, .972 with 1)."""
     start: float = 1.0
-    """Cross-entropy of the head, per modality and fused, against the clusters it started from, from stage II on, all
-    cells; with ``start="joint"`` only. Not in the paper: it keeps later stages from drifting away (decision 012)."""
+    """Cross-entropy of the head on fused cells, of any modalities, against the clusters it started from, from stage II
+    on; with ``start="joint"`` only. Not in the paper: it keeps later stages from drifting away (decision 012)."""
     pseudo: float = 0.0
     """Cross-entropy of the head against pseudo-labels, per modality and fused, from stage II on. 1 in the paper; here
     it made clusters worse than those it started from (decision 012)."""
