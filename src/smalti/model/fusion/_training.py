@@ -102,64 +102,66 @@ class FusionTraining(MosaicModel):
             self._guard()
         wanted = self.weights.start > 0 and self.options.start == "joint"
         if wanted and module.first_clusters is None and module.started:
-            module.first_clusters = torch.from_numpy(self._first_clusters()).to(module.device)
+            module.first_clusters = torch.from_numpy(self._first_clusters(self._joint_latent())).to(module.device)
 
     # ------------------------------------------------------------------ the head
 
     def _start_head(self) -> None:
-        """Cluster the training cells, and fit the head to the clusters."""
+        """Cluster the cells, and fit the head to the clusters."""
         z, views, paired = self._units()
         if not np.isfinite(z).all():
             return  # whoever checks losses says where it comes from
-        module, joint = self.module, self.options.start == "joint"
-        enough = paired.sum() >= 10 * module.n_clusters
-        rows = np.flatnonzero(paired) if enough and not joint else np.arange(len(z))
-        rows = _some(rows, self.random_state)
-        space = self._joint_latent()[self._training_cells()][rows] if joint else z[rows]
-        rows, space = rows[np.isfinite(space).all(axis=1)], space[np.isfinite(space).all(axis=1)]
-        if self.n_clusters is None:
-            most = min(int(module.n_axes) + BEYOND, self.options.max_clusters, len(rows) // 4)
-            candidates = range(2, max(most, 2) + 1)
-            self.stability_ = stability_curve(
-                space, candidates, start=self.options.start, random_state=self.random_state
-            )
-            module.n_used.fill_(choose_n_clusters(self.stability_))
-            logger.info("%d clusters, by stability on halves of the cells.", module.n_clusters)
-        labels = start_clusters(space, module.n_clusters, self.options.start, self.random_state)
+        module = self.module
+        if self.options.start == "joint":
+            space = self._joint_latent()
+            self._choose_number(space[np.isfinite(space).all(axis=1)])
+            labels = self._first_clusters(space)[self._training_cells()]
+            rows = np.flatnonzero(labels >= 0)
+            labels = labels[rows]
+        else:
+            enough = paired.sum() >= 10 * module.n_clusters
+            rows = _some(np.flatnonzero(paired) if enough else np.arange(len(z)), self.random_state)
+            self._choose_number(z[rows])
+            labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
         self._fit_head(z, views, rows, labels)
         module.started.fill_(True)
+
+    def _choose_number(self, space: NDArray[np.float32]) -> None:
+        if self.n_clusters is not None:
+            return
+        most = min(int(self.module.n_axes) + BEYOND, self.options.max_clusters, len(space) // 4)
+        candidates = range(2, max(most, 2) + 1)
+        self.stability_ = stability_curve(space, candidates, start=self.options.start, random_state=self.random_state)
+        self.module.n_used.fill_(choose_n_clusters(self.stability_))
+        logger.info("%d clusters, by stability on halves of the cells.", self.module.n_clusters)
 
     def _training_cells(self) -> NDArray[np.int64]:
         return np.arange(self.adata.n_obs) if self._cells is None else self._cells
 
     def _joint_latent(self) -> NDArray[np.float32]:
-        """Return the joint linear latent of all cells, ``(n_obs, d)``, fitted to those of training; NaN for none."""
+        """Return the joint linear latent of all cells, ``(n_obs, d)``; NaN for cells without anything."""
         values, maps = self.cell_components()
         batch = self.adata_manager.codes()["batch"].astype(str)
-        cells = self._training_cells()
-        some = np.column_stack([rows[cells] >= 0 for rows in maps.values()]).any(axis=1)
-        cells = _some(cells[some], self.random_state)
+        cells = np.flatnonzero(np.column_stack([rows >= 0 for rows in maps.values()]).any(axis=1))
+        cells = _some(cells, self.random_state)
         linear = LinearJoint(random_state=self.random_state)
         linear.fit(values, {name: rows[cells] for name, rows in maps.items()}, batch[cells])
         return linear.transform(values, maps, batch)
 
-    def _first_clusters(self) -> NDArray[np.int64]:
-        """Return the clusters that the head started from, ``(n_obs,)``; held-out cells have that of their neighbours.
+    def _first_clusters(self, space: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the clusters that the head starts from, ``(n_obs,)``, -1 for cells without a place.
 
-        They depend on the data and the seed alone, so that a training that goes on finds the same.
+        They depend on the data and the seed alone, so that a training that goes on finds the same. Of many cells some
+        are clustered, and the others follow their neighbours.
         """
-        z = self._joint_latent()
-        known = np.asarray(np.isfinite(z).all(axis=1))
-        cells = self._training_cells()
-        cells = _some(cells, self.random_state)
-        cells = cells[known[cells]]
-        labels = start_clusters(z[cells], self.module.n_clusters, "joint", self.random_state)
-        out = np.full(len(z), -1, dtype=np.int64)
-        near = KNeighborsClassifier(min(N_NEIGHBORS, len(cells))).fit(z[cells], labels)
-        others = np.setdiff1d(np.flatnonzero(known), cells)
+        known = np.flatnonzero(np.isfinite(space).all(axis=1))
+        cells = _some(known, self.random_state)
+        out = np.full(len(space), -1, dtype=np.int64)
+        out[cells] = start_clusters(space[cells], self.module.n_clusters, "joint", self.random_state)
+        others = np.setdiff1d(known, cells)
         if len(others):
-            out[others] = near.predict(z[others])
-        out[cells] = labels
+            near = KNeighborsClassifier(N_NEIGHBORS).fit(space[cells], out[cells])
+            out[others] = near.predict(space[others])
         return out
 
     def _fit_head(
