@@ -277,6 +277,44 @@ def test_landmarks_bring_rare_states_into_every_batch() -> None:
     select.dufs(mdata, "a", landmarks=30, options={"batch_size": 128, **FAST})
 
 
+@pytest.mark.parametrize("kind", ["random", "landmarks"])
+def test_graphs_of_batches_and_landmarks_rank_features_as_the_graph_of_all_cells(kind: str) -> None:
+    import torch
+
+    from smalti.select._common import landmark_codes
+    from smalti.select._dufs import DUFSProblem
+    from smalti.select._engine import SelectOptions
+    from smalti.select._values import Values
+
+    x = factors(1200, 10)
+    x[:, :30] *= np.linspace(0.2, 1, 30)  # from faint to strong
+    x[:, :30] += np.random.default_rng(1).standard_normal((1200, 30)) * 0.3
+    values = Values(mosaic(a=x, b=noise(1200)), "a")
+
+    def earned(size: int, n_batches: int, strata: np.ndarray | None) -> np.ndarray:
+        options = SelectOptions(batch_size=size, n_neighbors=10)
+        problem = DUFSProblem({"a": values}, np.arange(1200)[:, None], options, strata)
+        z, rng = torch.ones(40, requires_grad=True), np.random.default_rng(0)
+        for _ in range(n_batches):
+            drawn, weight = problem.draw(rng)
+            problem.score(drawn, {"a": z}, weight).backward()
+        return (z.grad / n_batches).numpy()
+
+    strata = landmark_codes(values, np.arange(1200), 40, 0) if kind == "landmarks" else None
+    exact, found = earned(1200, 1, None), earned(256, 12, strata)
+    assert np.corrcoef(exact, found)[0, 1] > 0.9
+    assert found[30:].max() < np.sort(found[:30])[10]
+
+
+def test_the_result_says_which_cells_graphs_were_drawn_of() -> None:
+    mdata = mosaic(a=factors(300, 10), b=noise(300))
+    few = select.dufs(mdata, "a", options=FAST, write=False)
+    many = select.dufs(mdata, "a", landmarks=5, options={"batch_size": 64, **FAST})
+    assert "graphs of all 300 cells" in repr(few)
+    assert "batches of 64 of 300 cells, spread over 5 landmarks" in repr(many)
+    assert mdata["a"].uns["gates"]["graph"] == many.info["graph"]
+
+
 def test_constant_and_dropped_features_are_written_as_not_selected() -> None:
     x = factors(200, 20)
     x[:, 5] = 3.0

@@ -180,6 +180,7 @@ def finish(
         lam_null=path.lam_null,
         path=path.table(sigma),
         open_along_path=along,
+        info={"graph": problem.graph()},
     )
     if write:
         result.write(mdata)

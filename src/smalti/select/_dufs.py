@@ -18,7 +18,7 @@ from ._common import (
     some_cells,
 )
 from ._engine import SelectionProblem
-from ._graph import smoothness
+from ._graph import gated_gram, smoothness
 from ._values import Values
 from ._warm_start import dependence, warm_start
 
@@ -40,7 +40,7 @@ class DUFSProblem(SelectionProblem):
         """Return the sum over features, each at most 1."""
         o = self.options
         ((name, values),) = x.items()
-        return smoothness(values * z[name], o.n_neighbors, o.bandwidth, o.n_walk, weight)
+        return smoothness(gated_gram(values, z[name]), o.n_neighbors, o.bandwidth, o.n_walk, weight)
 
 
 def dufs(

@@ -12,7 +12,7 @@ from smalti._validate import check_choice, check_positive
 
 from ._common import N_TOP, START_CELLS, Choice, finish, landmark_codes, options_of, some_cells
 from ._engine import SelectionProblem
-from ._graph import differential_smoothness, inverse_operator, shared_smoothness, smoothness
+from ._graph import differential_smoothness, gated_gram, inverse_operator, shared_smoothness, smoothness
 from ._values import Values, paired_rows
 from ._warm_start import dependence_across, warm_start
 
@@ -45,15 +45,14 @@ class SharedProblem(SelectionProblem):
     ) -> torch.Tensor:
         """Return the sum over features of all modalities, each at most 2."""
         o = self.options
-        gated = {name: values * z[name] for name, values in x.items()}
+        gated = {name: gated_gram(values, z[name]) for name, values in x.items()}
         pairs = list(combinations(gated, 2))
         parts = [shared_smoothness(gated[a], gated[b], o.n_neighbors, o.bandwidth, weight) for a, b in pairs]
         total = torch.stack(parts).sum() / (len(gated) - 1)
         if self.own > 0:
             for name in gated:
-                total = total + self.own * smoothness(
-                    self.any_cells(name) * z[name], o.n_neighbors, o.bandwidth, o.n_walk
-                )
+                own = gated_gram(self.any_cells(name), z[name])
+                total = total + self.own * smoothness(own, o.n_neighbors, o.bandwidth, o.n_walk)
         return total
 
     def any_cells(self, name: str) -> torch.Tensor:
@@ -68,6 +67,10 @@ class PairwiseProblem(SharedProblem):
     """The same for a mosaic in which no cell has all modalities: each pair draws cells of its own."""
 
     pairs: dict[tuple[str, str], NDArray[np.int64]]
+
+    def graph(self) -> str:
+        """Return in words which cells a graph is drawn of."""
+        return f"batches of up to {self.options.batch_size} of the cells of each pair of modalities"
 
     def draw(self, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         """Return nothing but the numbers of the cells; the score reads them pair by pair."""
@@ -87,7 +90,7 @@ class PairwiseProblem(SharedProblem):
                 if self.permuted:
                     order = np.argsort(self.rng.random(values.shape, dtype=np.float32), axis=0)
                     values = values.gather(0, torch.from_numpy(order))
-                gated.append(values * z[name])
+                gated.append(gated_gram(values, z[name]))
             parts.append(shared_smoothness(gated[0], gated[1], o.n_neighbors, o.bandwidth))
         return torch.stack(parts).sum() / max(len(self.values) - 1, 1)
 
@@ -116,7 +119,7 @@ class DifferentialProblem(SelectionProblem):
         if self.permuted:
             fixed = np.random.default_rng(len(cells)) if n <= 2 * size else rng
             x = x.gather(0, torch.from_numpy(np.argsort(fixed.random(x.shape, dtype=np.float32), axis=0)))
-        inverse = inverse_operator(y, self.options.n_neighbors, self.options.bandwidth, self.ridge)
+        inverse = inverse_operator(y @ y.T, self.options.n_neighbors, self.options.bandwidth, self.ridge)
         return {name: x, "": inverse}, None
 
     def score(
@@ -125,7 +128,7 @@ class DifferentialProblem(SelectionProblem):
         """Return the sum over features."""
         o = self.options
         ((name, gate),) = z.items()
-        return differential_smoothness(x[name] * gate, x[""], o.n_neighbors, o.bandwidth)
+        return differential_smoothness(gated_gram(x[name], gate), x[""], o.n_neighbors, o.bandwidth)
 
 
 def mmdufs(

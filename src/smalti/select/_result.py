@@ -40,7 +40,7 @@ class Selection:
     groups: dict[str, pd.DataFrame] = field(default_factory=dict)
     """By modality, one row per group: ``gate``, ``gate_prob``, ``n_features``, ``selected``."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Further numbers, such as canonical correlations; they go to ``.uns["gates"]`` too."""
+    """Further facts, such as canonical correlations or the cells of graphs; they go to ``.uns["gates"]`` too."""
 
     def selected(self, modality: str) -> list[str]:
         """Return the names of the selected variables of a modality."""
@@ -68,7 +68,8 @@ class Selection:
     def __repr__(self) -> str:
         parts = [f"{name} {int(t['selected'].sum())} of {len(t)}" for name, t in self.tables.items()]
         null = "" if self.lam_null is None else f" ({self.lam / self.lam_null:.2f} x that of no structure)"
-        return f"Selection by {self.method}: {', '.join(parts)}; price {self.lam:.3g}{null}"
+        graph = f"; graphs of {self.info['graph']}" if "graph" in self.info else ""
+        return f"Selection by {self.method}: {', '.join(parts)}; price {self.lam:.3g}{null}{graph}"
 
 
 def among_all(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: Any = 0.0) -> NDArray[Any]:
