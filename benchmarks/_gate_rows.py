@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from _gate_data import clusters, f1, factors, moons, mosaic, sparse_pair
-from _gate_models import cll, clue_global, clue_regions, pbmc_closed, pbmc_nuisance, planted_groups, speed
+from _gate_models import cll, clue_global, clue_regions, pbmc_closed, pbmc_nuisance, pbmc_support, planted_groups, speed
 from anndata import AnnData
 from mudata import MuData
 
@@ -240,6 +240,7 @@ ROWS = {
     "clue_regions": Row(clue_regions, "groups = regions of a gene; reported", 3.0),
     "pbmc_closed": Row(pbmc_closed, ">= 50 % closed: FOSCTTM and ARI within 2 %", 4.0),
     "pbmc_nuisance": Row(pbmc_nuisance, "<= 5 % of 500 permuted genes, >= 80 % overlap", 4.0),
+    "pbmc_support": Row(pbmc_support, "<= 5 % permuted genes among the supported ones", 3.0),
     "cll": Row(cll, "IGHV and trisomy 12 lead one of the first three canonical pairs", 0.5),
     "speed": Row(speed, "< 5 % per step at D = 20,000, B = 128", 0.5, most_seeds=1),
 }

@@ -277,6 +277,39 @@ def test_landmarks_bring_rare_states_into_every_batch() -> None:
     select.dufs(mdata, "a", landmarks=30, options={"batch_size": 128, **FAST})
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+def test_as_many_features_are_supported_as_there_are_true_ones_and_keeping_more_is_warned_of(
+    seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    mdata = mosaic(a=factors(400, 170, seed), b=noise(400))
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        found = select.dufs(mdata, "a", n_features=80, options=FAST, random_state=seed)
+    table = found.tables["a"]
+    assert table["selected"].sum() == 80
+    assert table["supported"].to_numpy()[:30].all()
+    assert table["supported"].to_numpy()[30:].sum() <= 3
+    assert found.n_supported["a"] == table["supported"].sum() == mdata["a"].uns["gates"]["n_supported"]
+    assert "80 features of modality 'a' are selected, but only 3" in caplog.text
+    assert "n_features" in caplog.text
+    assert f"({found.n_supported['a']} supported)" in repr(found)
+
+
+def test_shared_features_are_supported_by_the_other_modality_and_private_ones_are_not(caplog) -> None:
+    x, y = clusters(0)
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        found = select.mmdufs(mosaic(x=x, y=y), lam=0.2, options={"batch_size": 256}, write=False)
+    assert found.tables["x"]["supported"].to_numpy()[:30].all()
+    assert found.tables["x"]["supported"].to_numpy()[100:].sum() <= 2
+    assert "told from permuted" not in caplog.text
+
+
+def test_of_noise_nothing_is_supported() -> None:
+    mdata = mosaic(a=np.random.default_rng(0).standard_normal((300, 60)), b=noise(300))
+    for seed in range(3):
+        found = select.dufs(mdata, "a", n_features=20, options={"n_steps": 20}, random_state=seed, write=False)
+        assert found.n_supported["a"] <= 1
+
+
 @pytest.mark.parametrize("kind", ["random", "landmarks"])
 def test_graphs_of_batches_and_landmarks_rank_features_as_the_graph_of_all_cells(kind: str) -> None:
     import torch

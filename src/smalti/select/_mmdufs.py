@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,7 @@ from smalti._validate import check_choice, check_positive
 from ._common import N_TOP, START_CELLS, Choice, finish, landmark_codes, options_of, some_cells
 from ._engine import SelectionProblem
 from ._graph import differential_smoothness, gated_gram, inverse_operator, shared_smoothness, smoothness
+from ._support import N_CELLS, shared_support
 from ._values import Values, paired_rows
 from ._warm_start import dependence_across, warm_start
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from ._common import Lam
+    from ._common import Lam, Supports
     from ._engine import SelectOptions, Starts
     from ._result import Selection
 
@@ -199,7 +201,8 @@ def mmdufs(
 
     Returns
     -------
-    Tables, price and path.
+    Tables, price and path. Shared features are supported (see :func:`dufs`) if they are smooth on the graph of what is
+    selected in the other modalities; there is no such test for ``"differential"`` or without complete cells.
 
     Raises
     ------
@@ -237,7 +240,12 @@ def mmdufs(
         start = {name: torch.from_numpy(warm_start(s, SHUT_ACROSS)) for name, s in zip(values, statistic, strict=True)}
         extra = {name: {"dependence": s} for name, s in zip(values, statistic, strict=True)}
     path = choice.run(problem, start, widths)
-    return finish(mdata, problem, path, choice, method=f"mmdufs {kind}", start=start, extra=extra, write=write)
+    supports: Supports | None = None
+    if type(problem) is SharedProblem:
+        some = some_cells(problem.rows, N_CELLS, random_state)
+        supports = partial(shared_support, values, some, seed=random_state)
+    method = f"mmdufs {kind}"
+    return finish(mdata, problem, path, choice, method=method, start=start, extra=extra, supports=supports, write=write)
 
 
 def across(values: list[Values], seed: int) -> list[NDArray[np.float32]]:

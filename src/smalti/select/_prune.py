@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
+from smalti._support import standardised_smoothness
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,8 +28,7 @@ SHARE = 0.05
 def leave_one_out(x: torch.Tensor, *, blocks: Sequence[NDArray[np.int64]] | None = None, seed: int = 0) -> Floats:
     """Return how smooth each feature is on the graph of the others, in standard deviations of a permuted one, ``(S,)``.
 
-    The statistic is the mean over cells of the feature times its mean over the ten nearest neighbours. Its mean and
-    variance over all permutations of the feature are those of Moran's I, in closed form :cite:p:`Cliff1981`.
+    See :func:`~smalti._support.standardised_smoothness`, with ten neighbours.
 
     Parameters
     ----------
@@ -43,7 +44,6 @@ def leave_one_out(x: torch.Tensor, *, blocks: Sequence[NDArray[np.int64]] | None
     if blocks is None:
         order = np.arange(s) if s <= MOST_SINGLE else np.random.default_rng(seed).permutation(s)
         blocks = np.array_split(order, s if s <= MOST_SINGLE else round(1 / SHARE))
-    centred = x - x.mean(dim=0)
     out = np.empty(s)
     for block in blocks:
         part = x[:, block]
@@ -51,24 +51,8 @@ def leave_one_out(x: torch.Tensor, *, blocks: Sequence[NDArray[np.int64]] | None
         left = torch.addmm(distance - own[None], part, part.T, alpha=2).sub_(own[:, None])
         left.fill_diagonal_(torch.inf)
         near = left.topk(min(N_NEIGHBORS, n - 1), dim=1, largest=False).indices
-        out[block] = _standardised(centred[:, block], near)
+        out[block] = standardised_smoothness(part, near).numpy()
     return out
-
-
-def _standardised(x: torch.Tensor, near: torch.Tensor) -> Floats:
-    """Return the sum over neighbours of products of centred values, standardised by its moments over permutations."""
-    n, k = near.shape
-    graph = torch.zeros(n, n).scatter_(1, near, 1.0)
-    second = x.square().mean(dim=0).double().clamp(min=1e-30)
-    found = (x * (graph @ x)).sum(dim=0).double() / (n * k * second)
-    kurtosis = x.double().pow(4).mean(dim=0) / second.square()
-    s0, s1 = n * k, n * k + float((graph * graph.T).sum())
-    s2 = float((k + graph.sum(dim=0)).double().square().sum())
-    plain = n * ((n * n - 3 * n + 3) * s1 - n * s2 + 3 * s0**2)
-    tails = kurtosis * ((n * n - n) * s1 - 2 * n * s2 + 6 * s0**2)
-    mean = -1 / (n - 1)
-    variance = (plain - tails) / ((n - 1) * (n - 2) * (n - 3) * s0**2) - mean**2
-    return ((found - mean) / variance.clamp(min=1e-30).sqrt()).numpy()
 
 
 def _n_removed(n_left: int, n_weak: int) -> int:

@@ -133,6 +133,30 @@ def test_gates_keep_features_that_modalities_share_and_close_permuted_ones() -> 
     assert (selected < 30).mean() >= 0.9
 
 
+@pytest.mark.parametrize("name", ["clue", "mca", "modis"])
+def test_permuted_features_are_not_supported_and_keeping_them_is_warned_of(name: str, caplog) -> None:
+    mdata = make_mosaic(n_obs=400, pattern="paired", n_features={"a": 60, "b": 40}, likelihood="gaussian", n_private=0)
+    rng = np.random.default_rng(0)
+    x = np.array(mdata["a"].X)
+    for j in range(30, 60):
+        x[:, j] = x[rng.permutation(400), j]
+    mdata["a"].X = x
+    spec = {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 55}, "b": {"encoder_input": "scaled"}}
+    model = build(name, mdata, spec)
+    with caplog.at_level(logging.INFO, logger="smalti"):
+        train(model, max_epochs=12, batch_size=128)
+    support = model.gate_support("a")
+    assert support.supported[30:].sum() <= 2
+    assert support.supported[:30].mean() > 0.8
+    assert f"only {support.n_supported} are told from permuted ones" in caplog.text
+    assert "gate_keep" in caplog.text
+    assert f"{support.n_supported} of 60 features are supported" in caplog.text
+    model.write_gates()
+    assert mdata["a"].var["supported"].sum() == mdata["a"].uns["gates"]["n_supported"] == support.n_supported
+    with pytest.raises(KeyError, match="b"):
+        model.gate_support("b")
+
+
 @pytest.mark.parametrize(("penalty", "word"), [(1e4, "closed"), (0.0, "open|stuck")])
 def test_prices_that_close_or_open_everything_are_named(penalty: float, word: str, caplog) -> None:
     mdata = make_mosaic(n_obs=96)
