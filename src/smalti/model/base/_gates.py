@@ -17,6 +17,7 @@ from smalti._validate import check_keys
 from smalti.nn import GroupGate
 
 from ._gate_support import GateSupportMixin
+from ._local_power import power_sentence
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -86,7 +87,8 @@ class GateMixin(GateSupportMixin):
         ``.uns["gates"]`` price, convention, ``n_supported`` and, where groups have gates, the table ``groups``. Local
         gates add ``.obs["n_open"]``, the number of open features of each cell, and with ``groupby`` the table
         ``.varm["gate_by_<groupby>"]``, the share of the cells of each category with an open gate, with 95 % bootstrap
-        intervals in ``.uns["gates"]``.
+        intervals in ``.uns["gates"]``, and what the locally selected features predict, ``local_power``
+        (:meth:`local_gate_power`).
 
         Parameters
         ----------
@@ -129,6 +131,10 @@ class GateMixin(GateSupportMixin):
             if self.adata is not None:
                 support = self.gate_support(name)
                 uns["n_supported"] = support.n_supported
+                if gate.local is not None and groupby is not None:
+                    power = self.local_gate_power(name, groupby=groupby if groupby in self.adata.obs else None)
+                    uns["local_power"] = power
+                    logger.info(power_sentence(name, power, groupby if groupby in self.adata.obs else "the latent"))
                 table = table.assign(**support.columns)
             write_gates(adata, table, uns)
 
