@@ -165,8 +165,9 @@ def test_a_price_path_closes_more_at_higher_prices_leaves_the_model_alone_and_is
     spec = {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 22}, "b": {"encoder_input": "scaled"}}
     model = train(build_clue(mdata, spec), max_epochs=10, batch_size=64)
     before, table = {k: v.clone() for k, v in model.module.state_dict().items()}, model.get_gates("a")
-    history, batches = len(model.history["gates_train"]), {"max_epochs": 25, "batch_size": 32}
-    found = model.gate_path("a", n_prices=2, stability=1, **batches)
+    history, batches = len(model.history["gates_train"]), {"max_epochs": 30, "batch_size": 32}
+    found = model.gate_path("a", prices=[1e-3, 10.0], stability=1, **batches)
+    assert len(model._prices("a", 3)) == 3
     n_open = found.path["n_a"].to_numpy()
     assert (np.diff(found.path["lam"]) > 0).all()
     assert n_open[-1] < n_open[0]

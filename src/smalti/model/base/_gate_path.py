@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 SHARE_OF_TRAINING = 0.2
 """Length of the training at each price, relative to that of the model."""
+LEAST_STEPS = 200
+"""Steps at each price at least: gates move by about a hundredth per step."""
+WIDEST = 0.75
+"""Where gates that were wide open start again; their order stays."""
 N_BATCHES, CELLS = 4, 256
 """Minibatches by which it is judged what features earn."""
 N_CHUNKS = 8
@@ -61,7 +65,7 @@ class GatePathMixin(ReadoutMixin):
             Number of runs at the price taken, each with a seed of its own on half of the training cells; 0 for none.
             The share of runs in which a gate is open is the column ``gate_stability``; at least 0.7 is called stable.
         max_epochs
-            Epochs at each price and in each run; a fifth of those of the model by default.
+            Epochs at each price and in each run; a fifth of those of the model and 200 batches by default.
         batch_size
             Cells per batch; the model's default if not given.
 
@@ -88,7 +92,7 @@ class GatePathMixin(ReadoutMixin):
         lams = self._prices(modality, check_count(n_prices, "n_prices")) if prices is None else list(prices)
         if not lams or min(lams) <= 0 or sorted(lams) != lams:
             raise ValueError(f"Expected positive `prices`, lowest first, found {lams}.")
-        epochs = check_count(max_epochs or self._short_training(), "max_epochs")
+        epochs = check_count(max_epochs or self._short_training(batch_size or self.default_batch_size), "max_epochs")
         settings = {"max_epochs": epochs, "batch_size": batch_size, "progress": False, "early_stopping": False}
         held = np.asarray(self.validation_indices_ if self.validation_indices_ is not None else [], dtype=np.int64)
         same = {"validation_indices": held} if len(held) else {"train_size": 1.0}
@@ -152,7 +156,7 @@ class GatePathMixin(ReadoutMixin):
             return
         for gate in (shared, getattr(shared, "within", None)):
             if gate is not None:
-                gate.mu.data.clamp_(min=START)
+                gate.mu.data.clamp_(START, WIDEST)
 
     def _train_gates(self, modality: str, lam: float, settings: dict[str, Any]) -> None:
         gate = self.module.inputs.gates[modality]
@@ -163,9 +167,10 @@ class GatePathMixin(ReadoutMixin):
                 each.closed.fill_(False)
         self.train(**settings)
 
-    def _short_training(self) -> int:
+    def _short_training(self, batch_size: int) -> int:
         lengths = [len(table) for name, table in (self.history_ or {}).items() if name.startswith("train")]
-        return max(2, round(SHARE_OF_TRAINING * max(lengths, default=10)))
+        per_epoch = max(1, self.adata.n_obs // batch_size)
+        return max(round(SHARE_OF_TRAINING * max(lengths, default=10)), -(-LEAST_STEPS // per_epoch))
 
     def _prices(self, modality: str, n_prices: int) -> list[float]:
         """Return prices between what the middle one of the useful features earns and twice what the best one does."""

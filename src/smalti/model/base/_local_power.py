@@ -78,5 +78,6 @@ def power_sentence(name: str, table: pd.DataFrame, what: str) -> str:
     n = int(table["n_features"].max())
     return (
         f"Local gates of {name!r} ({n} features per cell) predict {what} of held-out cells with {s['local']:.2f}; "
-        f"as many features shared by all cells {s['global']:.2f}, random ones {s['random']:.2f}, the pattern of open gates alone {s['pattern']:.2f}."
+        f"as many features shared by all cells {s['global']:.2f}, random ones {s['random']:.2f}, the "
+        f"pattern of open gates alone {s['pattern']:.2f}."
     )
