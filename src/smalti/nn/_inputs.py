@@ -153,6 +153,8 @@ class ScaledInput(nn.Module):
     @torch.no_grad()
     def normalised(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
         """Return the values before standardisation, ``(B, G)``, zeros where not measured."""
+        if isinstance(x, SparseRows) and self.log and not self.masked:  # logarithms of stored values only
+            return cast("SparseRows", log_normalise(x)).to_dense(self.scale.shape[0])
         x = x.to_dense(self.scale.shape[0]) if isinstance(x, SparseRows) else x.to(self.centre.dtype)
         if self.masked:
             x = torch.where(self.feature_mask[self._row(batch)], x, 0.0)

@@ -120,7 +120,7 @@ class Values:
 
     def _read(self, rows: NDArray[np.int64]) -> torch.Tensor:
         z = self.layer(self._reader.read(rows), torch.from_numpy(self.batch[rows]))
-        z = z[:, self.columns].clamp(-CLIP, CLIP)
+        z = (z if len(self.columns) == z.shape[1] else z[:, self.columns]).clamp_(-CLIP, CLIP)
         for score, loading in self._removed:
             z = z - score[rows, None] * loading
         return z
