@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
@@ -21,10 +22,13 @@ from scvi.data._constants import (
     _STATE_REGISTRY_KEY as STATE_REGISTRY,
 )
 from scvi.model._utils import parse_device_args
+from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
+    from lightning.pytorch.strategies import DDPStrategy
     from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
+    from torch.nn import Module
 
 __all__ = [
     "FIELD_REGISTRIES",
@@ -32,12 +36,14 @@ __all__ = [
     "SETUP_METHOD_NAME",
     "SETUP_PREFIX",
     "STATE_REGISTRY",
-    "distributed_strategy",
     "forget_queries",
     "forget_setup",
     "keep_with_data",
+    "leave_to_us",
+    "prepare_ddp",
     "release",
     "resolve_device",
+    "runs_elsewhere",
 ]
 
 
@@ -79,9 +85,22 @@ def release(data: Any, owner: str) -> None:
     vars(data).get("_smalti_managers", {}).pop(owner, None)
 
 
-def distributed_strategy(strategy: object) -> bool:
-    """Return whether a Lightning strategy runs several processes."""
-    return isinstance(strategy, str) and strategy.startswith("ddp")
+def prepare_ddp(strategy: DDPStrategy) -> DDPStrategy:
+    """Let a strategy look for parameters without a gradient in each step, and never share buffers by itself."""
+    forward = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    options = {"find_unused_parameters": True, "forward_sync_buffers" if forward else "broadcast_buffers": False}
+    strategy._ddp_kwargs.update(options)
+    return strategy
+
+
+def runs_elsewhere(strategy: object) -> bool:
+    """Return whether a strategy leaves the starting process waiting while others train."""
+    return getattr(strategy, "_start_method", "popen") != "popen"
+
+
+def leave_to_us(module: Module, names: list[str]) -> None:
+    """Let distributed data parallel leave the gradients of some parameters of a module alone."""
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 def resolve_device(accelerator: str, device: int | str) -> Any:
