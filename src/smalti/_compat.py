@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
+from mudata._core.file_backing import MuDataFileManager
 from scvi.data._constants import (
     _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES,
 )
@@ -44,6 +46,7 @@ __all__ = [
     "release",
     "resolve_device",
     "runs_elsewhere",
+    "send_mudata_whole",
 ]
 
 
@@ -96,6 +99,15 @@ def prepare_ddp(strategy: DDPStrategy) -> DDPStrategy:
 def runs_elsewhere(strategy: object) -> bool:
     """Return whether a strategy leaves the starting process waiting while others train."""
     return getattr(strategy, "_start_method", "popen") != "popen"
+
+
+def send_mudata_whole() -> None:
+    """Let processes be given a MuData: what it knows of files cannot be pickled, although no file is open."""
+    ForkingPickler.register(MuDataFileManager, _reduce_files)
+
+
+def _reduce_files(files: MuDataFileManager) -> Any:
+    return MuDataFileManager, (files.filename, files._filemode)
 
 
 def leave_to_us(module: Module, names: list[str]) -> None:

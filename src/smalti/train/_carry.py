@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning.pytorch.callbacks import Callback
 
 from ._callbacks import RestoreBest
+from ._processes import several_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,6 +53,11 @@ class CarryState(Callback):
         if self._history is not None:
             self._history.rows = state_dict["history"]
         self.put(state_dict["model"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let all processes go on with the notes of the first one, which checkpoints hold."""
+        if several_processes():
+            self.put(trainer.strategy.broadcast(self.get()))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave everything for the process that waits."""

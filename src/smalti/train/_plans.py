@@ -42,6 +42,7 @@ class MosaicPlan(TrainingPlan):
     def __init__(self, module: BaseModuleClass, options: PlanOptions | None = None) -> None:
         self.options = options or PlanOptions()  # the base class asks for the weight of the divergence right away
         super().__init__(module, lr=self.options.lr, weight_decay=self.options.weight_decay)
+        self.unused = torch.nn.Parameter(torch.zeros(()))  # or torch warns that looking for such parameters was idle
         self.means = {"train": EpochMeans(), "validation": EpochMeans()}
         self.history = History()
         """Everything logged, whatever loggers there are."""

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from smalti._compat import prepare_ddp
+from smalti._compat import prepare_ddp, send_mudata_whole
 
 from ._sampler import rank_and_world
 
@@ -66,6 +66,7 @@ def resolve_strategy(strategy: object, devices: int | list[int] | str = "auto", 
             f"Expected `strategy` to be 'auto' or one of {', '.join(map(repr, START))}, found {strategy!r}. Every "
             "process must hold the whole network: strategies that cut it up are not offered."
         )
+    send_mudata_whole()
     return prepare_ddp(DDPStrategy(start_method=START[name]))  # type: ignore[arg-type]
 
 

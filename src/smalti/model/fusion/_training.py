@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
-from smalti.model.base import MosaicModel
+from smalti.model.base import MosaicModel, from_plain, to_plain
 from smalti.model.parts import warm_start
 
 from ._clusters import BEYOND, MAX_AXES, choose_n_clusters, correlated_axes, stability_curve, start_clusters
@@ -97,6 +97,21 @@ class FusionTraining(MosaicModel):
             self._start_head()
         elif self.options.guard:
             self._guard()
+
+    def _noted(self) -> dict[str, Any]:
+        state = self.module.cca
+        running = [[list(pair), total.cpu().numpy(), state.weights[pair]] for pair, total in state.covariances.items()]
+        plain: dict[str, Any] = to_plain(
+            {"stability": self.stability_, "reseeded": self.reseeded_, "covariances": running}
+        )
+        return plain
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        found, state = from_plain(notes), self.module.cca
+        self.stability_, self.reseeded_ = found["stability"], found["reseeded"]
+        for pair, total, weight in found["covariances"]:
+            state.covariances[tuple(pair)] = torch.from_numpy(total).to(self.module.device)
+            state.weights[tuple(pair)] = weight
 
     # ------------------------------------------------------------------ the head
 
