@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
-from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
@@ -103,7 +103,7 @@ def runs_elsewhere(strategy: object) -> bool:
 
 def send_mudata_whole() -> None:
     """Let processes be given a MuData: what it knows of files cannot be pickled, although no file is open."""
-    ForkingPickler.register(MuDataFileManager, _reduce_files)
+    copyreg.pickle(MuDataFileManager, _reduce_files)
 
 
 def _reduce_files(files: MuDataFileManager) -> Any:

@@ -107,10 +107,8 @@ class FusionTraining(MosaicModel):
     def _noted(self) -> dict[str, Any]:
         state = self.module.cca
         running = [[list(pair), total.cpu().numpy(), state.weights[pair]] for pair, total in state.covariances.items()]
-        plain: dict[str, Any] = to_plain(
-            {"stability": self.stability_, "reseeded": self.reseeded_, "covariances": running}
-        )
-        return plain
+        notes = {"stability": self.stability_, "reseeded": self.reseeded_, "covariances": running}
+        return dict(to_plain(notes))
 
     def _take_notes(self, notes: dict[str, Any]) -> None:
         found, state = from_plain(notes), self.module.cca

@@ -137,8 +137,7 @@ class ManifoldTraining(MosaicModel):
         module.ramp = 0.0 if not joint or affine else max(ramp, 0.0)
 
     def _noted(self) -> dict[str, Any]:
-        plain: dict[str, Any] = to_plain({name: asdict(found) for name, found in (self.placements_ or {}).items()})
-        return plain
+        return dict(to_plain({name: asdict(found) for name, found in (self.placements_ or {}).items()}))
 
     def _take_notes(self, notes: dict[str, Any]) -> None:
         found = {name: Placement(**each) for name, each in from_plain(notes).items()}
