@@ -52,6 +52,7 @@ def train(spec: ModelSpec, file: Path, strategy: str, **options) -> MosaicModel:
 
 
 def store(model: MosaicModel, file: Path) -> None:
+    model.save(file.with_suffix(".model"))  # in all processes: the second would find the folder of the first
     rank = os.environ.get("LOCAL_RANK", "0")
     weights = {k: v.contiguous().clone() for k, v in model.module.state_dict().items()}
     save_file(weights, file.with_suffix(f".{rank}.safetensors"))

@@ -17,6 +17,7 @@ from contract.conftest import contract_mosaic
 from safetensors.torch import load_file
 
 from smalti.data import presence
+from smalti.model import CLUE
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("_distributed.py")
@@ -52,6 +53,11 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
+
+
+def test_the_first_process_stores_the_model(plan_spec, by_torchrun):
+    stored = load_file(by_torchrun / f"{plan_spec.name}.model" / "model.safetensors")
+    assert_same(stored, weights(by_torchrun / plan_spec.name, 0))
 
 
 def test_both_processes_have_the_same_model_and_history(plan_spec, by_torchrun):
@@ -95,3 +101,17 @@ def test_processes_that_are_started_here_leave_the_same_model(name, by_torchrun,
     assert_same(weights(tmp_path / name, 0), weights(by_torchrun / name, 0))
     histories = [(folder / name).with_suffix(".0.history").read_text() for folder in (tmp_path, by_torchrun)]
     assert histories[0] == histories[1]
+
+
+def test_the_script_of_the_documentation_trains_and_goes_on(tmp_path):
+    script = Path(__file__).parents[2] / "docs" / "user_guide" / "train_in_processes.py"
+    contract_mosaic().write(tmp_path / "in.h5mu")
+    command = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script]
+    histories = []
+    for max_epochs in (1, 2):
+        run(*command, tmp_path / "in.h5mu", tmp_path / "model", max_epochs)
+        model = CLUE.load(tmp_path / "model", contract_mosaic(), accelerator="cpu")
+        histories.append(model.history["train_loss"]["train_loss"].tolist())
+    assert [len(each) for each in histories] == [1, 2]
+    assert histories[1][0] == histories[0][0]  # out of the checkpoint
+    assert np.isfinite(model.get_latent_representation()).all()

@@ -12,7 +12,7 @@ from ._paired import MosaicBatchSampler
 from ._plans import MosaicPlan
 from ._processes import ShareBuffers, StopTogether, is_distributed, one_voice, resolve_strategy, several_processes
 from ._row_adamw import RowAdamW
-from ._sampler import EpochSampler, MakeSampler
+from ._sampler import EpochSampler, MakeSampler, rank_and_world
 from ._splitter import MosaicSplitter
 from ._tell_time import TellTime
 
@@ -38,6 +38,7 @@ __all__ = [
     "is_distributed",
     "joined",
     "one_voice",
+    "rank_and_world",
     "resolve_strategy",
     "several_processes",
 ]
