@@ -27,7 +27,7 @@ from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
 from ._projection import FrozenProjection, ProjectionKind
-from ._rows import take_features
+from ._rows import row_gradient, take_features
 from ._sparse import SparseLinear, SparseRows, rows_of, sparse_matmul
 from ._tokens import (
     ColumnTokens,
@@ -102,5 +102,6 @@ __all__ = [
     "rows_of",
     "run_together",
     "sparse_matmul",
+    "row_gradient",
     "take_features",
 ]

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
-from smalti.model.base import MosaicModel
+from smalti.model.base import MosaicModel, from_plain, to_plain
 from smalti.model.parts import warm_start
 from smalti.pp import LinearJoint
 
@@ -103,6 +103,19 @@ class FusionTraining(MosaicModel):
         wanted = self.weights.start > 0 and self.options.start == "joint"
         if wanted and module.first_clusters is None and module.started:
             module.first_clusters = torch.from_numpy(self._first_clusters(self._joint_latent())).to(module.device)
+
+    def _noted(self) -> dict[str, Any]:
+        state = self.module.cca
+        running = [[list(pair), total.cpu().numpy(), state.weights[pair]] for pair, total in state.covariances.items()]
+        notes = {"stability": self.stability_, "reseeded": self.reseeded_, "covariances": running}
+        return dict(to_plain(notes))
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        found, state = from_plain(notes), self.module.cca
+        self.stability_, self.reseeded_ = found["stability"], found["reseeded"]
+        for pair, total, weight in found["covariances"]:
+            state.covariances[tuple(pair)] = torch.from_numpy(total).to(self.module.device)
+            state.weights[tuple(pair)] = weight
 
     # ------------------------------------------------------------------ the head
 
