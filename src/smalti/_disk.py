@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from anndata.abc import CSCDataset, CSRDataset
+
+from ._disk_summary import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,15 +62,34 @@ class DiskMatrix(ABC):
             stop = min(start + step, n)
             yield self.take(np.arange(start, stop) if rows is None else rows[start:stop])
 
+    def to_memory(self) -> Any:
+        """Return all of it."""
+        return self.take(np.arange(self.shape[0]))
+
     @property
     def chunk_rows(self) -> int:
         """Rows of a piece by default."""
         per_row = self.nnz / max(self.shape[0], 1)
         return int(np.clip(CHUNK_VALUES / max(per_row, 1), 1, CHUNK_ROWS))
 
-    def mapped(self, function: Callable[[Any], Any], dtype: Any = None) -> DiskMatrix:
-        """Return the matrix whose pieces are ``function(piece)``, a function that treats every row by itself."""
-        return _Mapped(self, function, dtype)
+    @cached_property
+    def summary(self) -> Summary:
+        """What is known of all values, found in one pass when it is first asked for."""
+        return Summary(self)
+
+    def mapped(self, function: Callable[[Any], Any], dtype: Any = None, *, sparse: bool | None = None) -> DiskMatrix:
+        """Return the matrix whose pieces are ``function(piece)``, a function that treats every row by itself.
+
+        Parameters
+        ----------
+        function
+            Function of a piece that returns one of the same shape.
+        dtype
+            Type of what it returns, if another.
+        sparse
+            Whether it returns CSR matrices, if that differs.
+        """
+        return _Mapped(self, function, dtype, sparse)
 
 
 class DiskCSR(DiskMatrix):
@@ -167,9 +189,10 @@ class DiskDense(DiskMatrix):
 class _Mapped(DiskMatrix):
     """A matrix on disk seen through a function of its rows."""
 
-    def __init__(self, source: DiskMatrix, function: Callable[[Any], Any], dtype: Any) -> None:
+    def __init__(self, source: DiskMatrix, function: Callable[[Any], Any], dtype: Any, sparse: bool | None) -> None:
         self._source, self._function = source, function
-        self.shape, self.nnz, self.sparse = source.shape, source.nnz, source.sparse
+        self.shape, self.nnz = source.shape, source.nnz
+        self.sparse = source.sparse if sparse is None else sparse
         self.dtype = source.dtype if dtype is None else np.dtype(dtype)
 
     def take(self, rows: NDArray[np.int64]) -> Any:
@@ -200,3 +223,27 @@ def _stretches(array: Any, n: int = 16, length: int = 1000) -> NDArray[Any]:
         return np.asarray(array[:])
     starts = np.linspace(0, size - length, n).astype(np.int64)
     return np.concatenate([np.asarray(array[int(a) : int(a) + length]) for a in starts])
+
+
+def on_disk(x: Any) -> bool:
+    """Return whether ``x`` is a matrix that lies on disk: what AnnData reads lazily, or an array of HDF5 or zarr."""
+    return isinstance(x, CSRDataset | CSCDataset) or (type(x).__module__.split(".")[0] in ("h5py", "zarr"))
+
+
+def disk_matrix(x: Any, modality: str) -> DiskMatrix:
+    """Return the :class:`DiskMatrix` of what AnnData has in ``.X`` or a layer.
+
+    Raises
+    ------
+    ValueError
+        If it is stored by columns, or not a matrix of numbers.
+    """
+    if isinstance(x, CSCDataset):
+        raise ValueError(
+            f"Modality {modality!r} is stored by features (CSC) on disk, so that no cell can be read without reading "
+            "all: rewrite the file with `sm.data.write_mosaic`, or read it into memory with `sm.read`."
+        )
+    out: DiskMatrix = DiskCSR(x.group, x.shape) if isinstance(x, CSRDataset) else DiskDense(x)
+    if out.dtype == np.float16:  # sums in half precision are of no use
+        return out.mapped(lambda piece: piece.astype(np.float32), np.float32)
+    return out

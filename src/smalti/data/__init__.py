@@ -22,9 +22,10 @@ from ._modality import (
     resolve_modalities,
 )
 from ._moments import fit_scaled
+from ._open import open_mosaic
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
-from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
+from ._reader import CSRReader, DenseReader, DiskReader, ModalityReader, make_reader
 from ._values import (
     check_features,
     check_varies,
@@ -34,6 +35,7 @@ from ._values import (
     measured_matrix,
     mostly_ones,
     nonzero_share,
+    stored_matrix,
 )
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "CategoryField",
     "Cells",
     "DenseReader",
+    "DiskReader",
     "Likelihood",
     "Modality",
     "ModalityField",
@@ -76,11 +79,13 @@ __all__ = [
     "measured_matrix",
     "mostly_ones",
     "nonzero_share",
+    "open_mosaic",
     "presence",
     "read",
     "refuse_view",
     "resolve_modalities",
     "row_maps",
     "shared_cells",
+    "stored_matrix",
     "to_device",
 ]

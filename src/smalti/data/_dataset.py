@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -12,12 +13,14 @@ from torch.utils.data import Dataset
 
 from smalti.nn import SparseRows
 
+from ._reader import DiskReader
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ._reader import CSRReader, ModalityReader
+    from ._reader import ModalityReader
 
 
 class Cells(NamedTuple):
@@ -123,7 +126,7 @@ class MosaicDataset(Dataset[MosaicBatch]):
     components
         Reader of given components, for modalities that have some.
     missing
-        Reader of what is missing, for modalities that lack some values.
+        Reader of what is missing, sparse, for modalities that lack some values.
     maps
         Row map of each modality, ``(n_obs,)`` int64, ``-1`` where absent.
     batch, labels
@@ -146,7 +149,7 @@ class MosaicDataset(Dataset[MosaicBatch]):
         batch: NDArray[np.int64],
         labels: NDArray[np.int64],
         components: Mapping[str, ModalityReader] | None = None,
-        missing: Mapping[str, CSRReader] | None = None,
+        missing: Mapping[str, ModalityReader] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
         self.readers, self.components, self.maps = dict(readers), dict(components or {}), dict(maps)
@@ -172,5 +175,35 @@ class MosaicDataset(Dataset[MosaicBatch]):
             missing={name: self._gone(name, reader, at) for name, reader in self.missing.items()},
         )
 
-    def _gone(self, name: str, reader: CSRReader, at: NDArray[np.int64]) -> Tensor:
+    @property
+    def on_disk(self) -> bool:
+        """Whether the values of some modality are read from disk."""
+        return any(isinstance(reader, DiskReader) for reader in self.readers.values())
+
+    @property
+    def bytes_per_cell(self) -> float:
+        """Memory that the values of a cell on disk take on average when they are loaded."""
+        taken = [
+            (reader.x.nnz * (reader.x.dtype.itemsize + (4 if reader.x.sparse else 0)))
+            for reader in self.readers.values()
+            if isinstance(reader, DiskReader)
+        ]
+        return sum(taken) / max(len(self.presence), 1)
+
+    def loaded(self, index: Sequence[int] | NDArray[np.int64]) -> MosaicDataset:
+        """Return the dataset with what lies on disk of some cells in memory; it may be asked for no others.
+
+        Parameters
+        ----------
+        index
+            Positions of the cells, as one would ask for them, in any order.
+        """
+        at = self.indices[np.asarray(index, dtype=np.int64)]
+        out = copy(self)
+        for part in ("readers", "components", "missing"):
+            own = getattr(self, part)
+            setattr(out, part, {name: reader.loaded(self.maps[name][at]) for name, reader in own.items()})
+        return out
+
+    def _gone(self, name: str, reader: Any, at: NDArray[np.int64]) -> Tensor:
         return reader.read(self.maps[name][at]).to_dense(reader.n_columns) > 0

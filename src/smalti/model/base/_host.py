@@ -32,6 +32,7 @@ from smalti.data import (
     resolve_modalities,
     to_device,
 )
+from smalti.train import Locality, StreamedBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -233,10 +234,12 @@ class MosaicHost(BaseModelClass):
         mdata = self._validate_anndata(mdata)
         dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(positions(mdata, indices))
         step = INFERENCE_BATCH if batch_size is None else check_count(batch_size, "batch_size")
+        batches = [np.arange(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
+        locality = Locality.of(dataset, step)
+        window = 1 if locality is None else locality.batches
         self.module.eval()
         with torch.no_grad():
-            for start in range(0, len(dataset), step):
-                minibatch = dataset[np.arange(start, min(start + step, len(dataset)))]
+            for minibatch in StreamedBatches(dataset, batches, lambda: [window]):
                 yield to_device(minibatch, self.module.device)
 
     def with_modality(

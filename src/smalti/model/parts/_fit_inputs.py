@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
+from smalti._disk import DiskMatrix
 from smalti._validate import check_count
 from smalti.data import (
     COUNT_LIKELIHOODS,
@@ -193,6 +194,8 @@ class FittedInputs:
             self.layers[name], self.components[name] = layer, z - centres[batch]
             return
         x = field.get_field_data(self.manager.adata)
+        if isinstance(x, DiskMatrix):  # until transforms read chunks themselves
+            x = x.to_memory()
         limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
         transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
