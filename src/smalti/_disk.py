@@ -186,6 +186,23 @@ class DiskDense(DiskMatrix):
         return [np.asarray(self._array[int(i)]) for i in np.linspace(0, n - 1, min(n, 32)).astype(int)]
 
 
+class MemoryMatrix(DiskMatrix):
+    """A matrix in memory that is gone through as if it lay on disk."""
+
+    def __init__(self, x: Any) -> None:
+        self._x: Any = x.tocsr() if sp.issparse(x) else np.asarray(x)
+        self.shape, self.dtype, self.sparse = x.shape, x.dtype, sp.issparse(x)
+        self.nnz = int(x.nnz) if self.sparse else x.size
+
+    def take(self, rows: NDArray[np.int64]) -> Any:
+        """Return rows as they are stored."""
+        return self._x[rows]
+
+    def samples(self) -> list[NDArray[Any]]:
+        """Return all stored numbers."""
+        return [self._x.data, self._x.indices, self._x.indptr] if self.sparse else [self._x]
+
+
 class _Mapped(DiskMatrix):
     """A matrix on disk seen through a function of its rows."""
 

@@ -37,6 +37,7 @@ from ._values import (
     nonzero_share,
     stored_matrix,
 )
+from ._write import write_mosaic
 
 __all__ = [
     "BATCH_WORDS",
@@ -88,4 +89,5 @@ __all__ = [
     "shared_cells",
     "stored_matrix",
     "to_device",
+    "write_mosaic",
 ]

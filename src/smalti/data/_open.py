@@ -13,10 +13,10 @@ from smalti._mudata import build_mudata
 from smalti._validate import shorten
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mudata import MuData
 
 TABLES = ("obsm", "varm")
-OWN = ("obsmap", "varmap")
 
 
 def open_mosaic(path: str | Path) -> MuData:
@@ -49,11 +49,11 @@ def open_mosaic(path: str | Path) -> MuData:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        store = _open(path)
+        store = open_store(path)
         names = [str(name) for name in store["mod"].attrs.get("mod-order", [])]
         names += [name for name in sorted(store["mod"]) if name not in names]
-        modalities = {name: _modality(store["mod"][name]) for name in names}
-        obs = read_elem(store["obs"])
+        modalities = {name: open_modality(store["mod"][name]) for name in names}
+        obs = read_table(store["obs"])
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
@@ -64,13 +64,14 @@ def open_mosaic(path: str | Path) -> MuData:
     missing = mdata.obs_names.difference(obs.index)
     if len(missing):
         raise ValueError(f"{path} has cells that its own table does not name, first {shorten(missing)}.")
-    mdata.obs = obs.loc[mdata.obs_names, [column for column in obs if ":" not in column]].copy()
+    mdata.obs = obs.loc[mdata.obs_names].copy()
     for key, value in (read_elem(store["uns"]) if "uns" in store else {}).items():
         mdata.uns[key] = value
     return mdata
 
 
-def _open(path: Path) -> Any:
+def open_store(path: Path) -> Any:
+    """Open a file or folder to read, as a group of HDF5 or zarr."""
     if not path.is_dir():
         return h5py.File(path, "r")
     import zarr
@@ -78,7 +79,8 @@ def _open(path: Path) -> Any:
     return zarr.open_group(path, mode="r")
 
 
-def _modality(group: Any) -> AnnData:
+def open_modality(group: Any) -> AnnData:
+    """Return an AnnData whose matrices stay on disk."""
     tables = {key: read_elem(group[key]) for key in TABLES if key in group}
     return AnnData(
         X=_lazy(group["X"]) if "X" in group else None,
@@ -88,6 +90,12 @@ def _modality(group: Any) -> AnnData:
         layers={key: _lazy(group["layers"][key]) for key in group["layers"]} if "layers" in group else {},
         **tables,
     )
+
+
+def read_table(group: Any) -> pd.DataFrame:
+    """Return a table of cells or features."""
+    table: pd.DataFrame = read_elem(group)
+    return table
 
 
 def _lazy(element: Any) -> Any:
