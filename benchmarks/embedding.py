@@ -11,15 +11,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import mudata
 import numpy as np
+import pandas as pd
 from _run import measured, run
 
 from smalti import tl
-from smalti.benchmark import TASKS, UNLABELED, Task, load_task
-from smalti.model import CLUE, MCA, MODIS
+from smalti.benchmark import TASKS, UNLABELED, Task, data_folder, load_task
+from smalti.model import CLUE, MCA, MODIS, UnpairedCCA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from smalti.benchmark import PairedData
 
 Latents = dict[str, "np.ndarray"]
 """By name of what is scored: a method may have several latents, such as the blocks of CLUE."""
@@ -60,6 +64,41 @@ def modis(task: Task, seed: int) -> Latents:
     return blocks_of(model)
 
 
+def unpaired(task: Task, seed: int) -> Latents:
+    """All pairs hidden: two profiles of every cell, and links of features where the data name genes."""
+    first, second = task.data.modalities
+    hidden = task.data.training_mudata(np.where(task.roles == "paired", "test", task.roles))
+    UnpairedCCA.setup_mudata(hidden, task.modalities, batch_key=task.batch_key)
+    model = UnpairedCCA(hidden, links=gene_links(task.data), random_state=seed)
+    model.train(progress=False)
+    rows = task.mdata.obs["row"].to_numpy(int)
+    found = {}
+    for block in BLOCKS:
+        z = task.data.scatter(hidden, model.get_latent_representation(block=block))
+        found[f"UnpairedCCA, {block}"] = np.nanmean([z[first][rows], z[second][rows]], axis=0)
+        for name in (first, second):  # what was one profile before stays one
+            alone = task.profile == name
+            found[f"UnpairedCCA, {block}"][alone] = z[name][rows[alone]]
+    return found
+
+
+def gene_links(data: PairedData) -> pd.DataFrame | None:
+    """A row per feature of the second modality whose gene the first has; none where the file names no genes."""
+    first, second = data.modalities
+    var = read_var(data.name, second)
+    if "gene" not in var:
+        return None
+    gene = var["gene"].reindex(data.features[second]).astype(str).to_numpy()
+    known = np.isin(gene, data.features[first])
+    return pd.DataFrame({first: gene[known], second: data.features[second][known]})
+
+
+def read_var(name: str, modality: str) -> pd.DataFrame:
+    """Annotation of the features of a modality; data sets made of two files have that of the first."""
+    file = {"pbmc10k5k": "pbmc10k_cite", "sln_bridge": "sln_paired"}.get(name, name)
+    return mudata.read_h5ad(data_folder() / f"{file}.h5mu", modality).var
+
+
 def blocks_of(model) -> Latents:
     name = type(model).__name__
     return {f"{name}, {block}": model.get_latent_representation(block=block) for block in BLOCKS}
@@ -72,6 +111,7 @@ METHODS: dict[str, Callable[[Task, int], Latents]] = {
     "clue": clue,
     "mca": mca,
     "modis": modis,
+    "unpaired": unpaired,
 }
 """From a task and a seed to latents, ``(task.mdata.n_obs, d)``; a further method is a function and a line here."""
 

@@ -96,7 +96,8 @@ def retrieval_scores(model, everything, test) -> dict[str, float]:
         model.get_latent_representation(everything, block="root"),
     )
     chosen = everything.obs_names.isin(test)
-    to_root, ranks, close, across = [], [], [], []
+    matching = {name: model.get_latent_representation(everything, block="aligned", modality=name) for name in unimodal}
+    to_root, ranks, close, across, matched = [], [], [], [], []
     options = {"metric": "cosine", "direction": "x_to_y"}
     for z in unimodal.values():
         query = np.isfinite(z).all(1) & chosen
@@ -109,11 +110,15 @@ def retrieval_scores(model, everything, test) -> dict[str, float]:
         if (has_x & has_y).sum() > 10:
             masks = {"x_mask": has_x, "y_mask": has_y, "metric": "cosine"}
             across.append((metrics.recall_at_k(x, y, k=10, **masks)[10], metrics.foscttm(x, y, **masks)))
+            x, y = matching[a], matching[b]
+            matched.append((metrics.recall_at_k(x, y, k=10, **masks)[10], metrics.foscttm(x, y, **masks)))
     return {
         **{f"recall@{k}": float(np.mean([r[k] for r in to_root])) for k in (1, 5, 10)},
         "median_rank": float(np.mean(ranks)),
         "cross_recall@10": float(np.mean([r for r, _ in across])),
         "cross_foscttm": float(np.mean([f for _, f in across])),
+        "aligned_recall@10": float(np.mean([r for r, _ in matched])),
+        "aligned_foscttm": float(np.mean([f for _, f in matched])),
         "alignment": float(np.mean(close)),
         "uniformity": metrics.uniformity(root[chosen]),
     }
@@ -204,7 +209,7 @@ def cite(seed: int, args: argparse.Namespace):
 
 
 def breast(seed: int, args: argparse.Namespace):
-    """Subtypes of tumours whose protein was never measured: from all assays, and from the channel of what all have.
+    """Subtypes of tumours whose protein was never measured: root, the channel of what all have, the joint latent.
 
     Training tumours have protein, so that their root embeddings contain it and those of the test part do not.
     """
@@ -212,7 +217,7 @@ def breast(seed: int, args: argparse.Namespace):
     train = mdata.obs_names[(mdata.obs["split"] == "train").to_numpy()]
     model, mask = fit(subset(mdata, train), seed), mdata.obs_names.isin(train)
     common = tuple(name for name, adata in mdata.mod.items() if adata.n_obs == mdata.n_obs)
-    for channel in ("root", common):
+    for channel in ("root", common, "joint"):
         z = model.get_latent_representation(mdata, block=channel)
         found = linear_probe(mdata, z, "subtype", train=mask)
         scores = {"probe_bacc": found.balanced_accuracy, "probe_aupr": found.macro_aupr}

@@ -9,7 +9,7 @@ from _factories import make_mosaic
 from _mca import build_mca, fit_mca, options
 
 from smalti import simulate
-from smalti._mudata import no_pull
+from smalti._mudata import build_mudata, no_pull
 from smalti.data import Modality, presence
 from smalti.metrics import foscttm, recall_at_k
 from smalti.model import MCAWeights
@@ -82,6 +82,17 @@ def test_the_observed_channel_falls_back_on_the_root_where_there_is_no_such_chan
         np.testing.assert_allclose(found[only], model.get_unimodal_embeddings()[name][only], atol=1e-5)
 
 
+def test_a_query_without_a_modality_is_told_which_channel_it_shares(model, caplog):
+    query = build_mudata({name: model.adata[name].copy() for name in ("a", "b")}, obs=model.adata.obs)
+    with caplog.at_level("WARNING", logger="smalti"):
+        model.get_latent_representation(model.adata, block="root")
+        model.get_latent_representation(query, block=("a", "b"))
+        assert "channel" not in caplog.text
+        model.get_latent_representation(query, block="root")
+    assert "no 'c'" in caplog.text
+    assert "`block=('a', 'b')`" in caplog.text
+
+
 def test_unknown_channels_are_refused(model):
     for channel in ("rna", ("a", "rna")):
         with pytest.raises(ValueError, match="one of 'joint', 'aligned', 'root', 'observed', 'a', 'b', 'c'"):
@@ -101,7 +112,7 @@ def test_retrieval_finds_the_cells_of_largest_cosine(model):
     mdata, here = model.adata, presence(model.adata)
     queries, gallery = model.get_unimodal_embeddings()["a"][here[:, 0]], root_latent(model)
     cosine = queries @ gallery.T
-    found = model.retrieve("a", 5)
+    found = model.retrieve("a", 5, block="root")
     assert list(found.query_names) == list(mdata.obs_names[here[:, 0]])
     best = np.sort(cosine, axis=1)[:, ::-1][:, :5]
     np.testing.assert_allclose(found.scores, best, atol=1e-5)
@@ -110,6 +121,20 @@ def test_retrieval_finds_the_cells_of_largest_cosine(model):
     frame = found.to_frame()
     assert list(frame.columns) == ["query", "rank", "cell", "score"]
     assert frame["rank"].tolist()[:6] == [1, 2, 3, 4, 5, 1]
+
+
+def test_cells_are_found_in_the_space_for_matching_by_default():
+    mdata = make_mosaic()
+    model = build_mca(mdata)
+    model.train(max_epochs=2, progress=False, accelerator="cpu")
+    assert model.module.matching.ready
+    here = presence(mdata)
+    asks = model.get_latent_representation(block="aligned", modality="a")[here[:, 0]]
+    for block, gallery in (("aligned", None), ("b", "b")):
+        candidates = model.get_latent_representation(block="aligned", modality=gallery)
+        cosine = np.where(np.isfinite(candidates).all(1), asks @ candidates.T, -np.inf)
+        found = model.retrieve("a", 4, block=block)
+        np.testing.assert_allclose(found.scores, np.sort(cosine, axis=1)[:, ::-1][:, :4], atol=1e-5)
 
 
 def test_only_cells_with_the_embedding_are_in_the_gallery(model):

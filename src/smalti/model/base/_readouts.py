@@ -129,6 +129,7 @@ class ReadoutMixin(TrainingMixin):
             self.check_modality(modality)
             self.with_modality(mdata, modality, indices)
         chosen = self._check_block(self._default_block() if block is None else block, modality)
+        self._tell_block(chosen, self.adata if mdata is None else mdata)
         parts = []
         for minibatch in self.iterate(mdata, indices, batch_size):
             if isinstance(chosen, str) and chosen == JOINT:
@@ -138,6 +139,9 @@ class ReadoutMixin(TrainingMixin):
             else:
                 parts.append(self._latent(minibatch, chosen, modality).float().cpu().numpy())
         return np.concatenate(parts)
+
+    def _tell_block(self, block: Any, mdata: MuData) -> None:
+        """Say what a user should know of a block on these data; nothing by default."""
 
     def _joint_axes(self) -> str | None:
         """Return the block whose axes enter the joint latent beside those of linear CCA; by default the aligned one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from smalti.train import MosaicSplitter
 
     from ._options import Variant
+
+logger = logging.getLogger(__name__)
 
 Channel = Literal["root", "observed"] | str | Collection[str]
 """The channel of all modalities; the one of what each cell has; or one given by its modalities."""
@@ -199,6 +202,21 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
 
     def _latent(self, minibatch: MosaicBatch, block: Channel, modality: str | None) -> torch.Tensor:
         return self.module.embed(minibatch, block, modality)
+
+    def _tell_block(self, block: Channel, mdata: MuData) -> None:
+        """Say which channel training cells and a query share, where the root channel of both is not the same thing."""
+        lacking = [name for name in self.modalities if name not in mdata.mod]
+        shared = tuple(name for name in self.modalities if name in mdata.mod)
+        if block != "root" or not lacking or not shared:
+            return
+        known = len(shared) == 1 or self.module.channel(shared) is not None
+        common = repr(shared if known and len(shared) > 1 else shared[0])
+        logger.warning(
+            "The data have no %s, which the root channel of other cells contains. To compare these cells with others, "
+            "take the channel that both have, for both: `block=%s`; `block='joint'` completes what is missing.",
+            shorten(lacking),
+            common,
+        )
 
     def get_unimodal_embeddings(
         self,

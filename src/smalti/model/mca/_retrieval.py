@@ -61,15 +61,18 @@ class RetrievalMixin(MosaicModel):
         mdata: MuData | None = None,
         indices: Sequence[int] | NDArray[Any] | None = None,
         gallery: MuData | None = None,
-        block: str | Collection[str] = "root",
+        block: str | Collection[str] = "aligned",
         exclude_self: bool = False,
     ) -> Retrieval:
-        """Find the cells whose fusion embedding is nearest to a modality of other cells, by cosine.
+        """Find the cells that are nearest to a modality of other cells, by cosine.
+
+        Queries and gallery are compared in the space for matching (``block="aligned"``): the query from its modality
+        alone, a cell of the gallery from all that it has, or from one modality.
 
         Parameters
         ----------
         query_modality
-            Modality that asks, by its unimodal embedding. Cells without it ask nothing.
+            Modality that asks. Cells without it ask nothing.
         k
             Cells to find for each.
         mdata, indices
@@ -77,8 +80,10 @@ class RetrievalMixin(MosaicModel):
         gallery
             Data to search, ``mdata`` by default.
         block
-            Embedding to search, as in :meth:`get_latent_representation`; the name of a modality for cross-modal search.
-            Cells without such an embedding are not in the gallery.
+            What to search. ``"aligned"``: everything that was measured of a cell. The name of a modality: this modality
+            alone, for cross-modal search. ``"root"`` and other channels, see :meth:`get_latent_representation`: fusion
+            embeddings of the network, which the unimodal embedding asks as in the paper. Cells without the
+            modalities are not in the gallery.
         exclude_self
             Whether a cell is no answer to its own query (told by name).
 
@@ -92,9 +97,17 @@ class RetrievalMixin(MosaicModel):
         here = self.with_modality(mdata, query_modality, indices)
         cells = positions(mdata, indices)[here]
         searched = mdata if gallery is None else gallery
+        by_modality = isinstance(block, str) and block in self.modalities
+        if self.module.matching.ready and (by_modality or block == "aligned"):
+            asked = self.get_latent_representation(mdata, indices=cells, block="aligned", modality=query_modality)
+            only = str(block) if by_modality else None
+            candidates = self.get_latent_representation(searched, block="aligned", modality=only)
+        else:
+            asked = self.get_latent_representation(mdata, indices=cells, block=query_modality)
+            candidates = self.get_latent_representation(searched, block=block)
         return nearest(
-            self.get_latent_representation(mdata, indices=cells, block=query_modality),
-            self.get_latent_representation(searched, block=block),
+            asked,
+            candidates,
             k,
             query_names=mdata.obs_names[cells],
             gallery_names=searched.obs_names,
