@@ -46,6 +46,10 @@ class DiskMatrix(ABC):
     def samples(self) -> list[NDArray[Any]]:
         """Return some of the stored numbers, evenly spread, to tell whether they are still the same."""
 
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Any:
+        """Return some rows, a stretch or by their numbers, as :meth:`take` does."""
+        return self.take(np.arange(self.shape[0])[rows])
+
     def iter_chunks(self, rows: NDArray[np.int64] | None = None, size: int | None = None) -> Iterator[Any]:
         """Yield all rows, or some, in order and in pieces.
 

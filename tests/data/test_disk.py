@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from _factories import make_mosaic
+from anndata import AnnData
 
 from smalti._disk import DiskMatrix
-from smalti._mudata import no_pull
+from smalti._mudata import build_mudata, no_pull
 from smalti._storable import write_mudata
 from smalti.data import Modality, open_mosaic, stored_matrix
 from smalti.model import CLUE
 from smalti.nn import SparseRows
+from smalti.train import StreamedBatches
 
 PLACES = ("h5mu", "backed", "zarr")
 
@@ -154,6 +156,34 @@ def test_what_is_inferred_is_that_of_the_data_in_memory(tmp_path, capsys):
         said.append(capsys.readouterr().err)
     assert said[0] == said[1]
     assert "'bernoulli'" in said[0]
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
+    import tracemalloc
+
+    monkeypatch.setattr("smalti._disk.CHUNK_VALUES", 100_000)
+    n, per_cell = 4000, 500
+    rng = np.random.default_rng(0)
+    columns = np.sort(rng.integers(0, 30_000, (n, per_cell)), axis=1).ravel().astype(np.int32)
+    x = sp.csr_matrix((np.ones(n * per_cell, np.float32), columns, np.arange(n + 1) * per_cell), (n, 30_000))
+    x.sum_duplicates()
+    cells = [f"c{i}" for i in range(n)]
+    parts = {"a": AnnData(x), "b": AnnData(np.ones((n, 2), np.float32))}
+    parts["b"].X[::2] = 3
+    for part in parts.values():
+        part.obs_names = cells
+    parts["b"].var_names = ["b0", "b1"]
+    lazy = put(build_mudata(parts), tmp_path, "h5mu")
+    size = x.data.nbytes + x.indices.nbytes
+    del x, parts, columns
+    tracemalloc.start()
+    CLUE.setup_mudata(lazy, {"a": "bernoulli", "b": "nb"})
+    dataset = CLUE._get_most_recent_anndata_manager(lazy).create_torch_dataset()
+    for _ in StreamedBatches(dataset, np.array_split(np.arange(n), 100), lambda: [4]):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 3
 
 
 def test_values_stored_by_features_are_refused(tmp_path):

@@ -26,6 +26,7 @@ from ._open import open_mosaic
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, DiskReader, ModalityReader, make_reader
+from ._store import MatrixWriter, editing, write_frame
 from ._values import (
     check_features,
     check_varies,
@@ -52,6 +53,7 @@ __all__ = [
     "DenseReader",
     "DiskReader",
     "Likelihood",
+    "MatrixWriter",
     "Modality",
     "ModalityField",
     "ModalityLike",
@@ -67,6 +69,7 @@ __all__ = [
     "check_varies",
     "coalesce_obs",
     "counts_layer",
+    "editing",
     "find_patterns",
     "fit_scaled",
     "from_anndata",
@@ -89,5 +92,6 @@ __all__ = [
     "shared_cells",
     "stored_matrix",
     "to_device",
+    "write_frame",
     "write_mosaic",
 ]

@@ -2,18 +2,71 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from smalti._mudata import no_pull
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from anndata import AnnData
+    from mudata import MuData
     from numpy.typing import NDArray
 
 CHUNK = 2**17
 """Values that zarr compresses together; reading fewer costs as much."""
 SHARD = 2**22
 """Values in a file of zarr, a multiple of ``CHUNK``."""
+
+
+def write_frame(path: Path, data: AnnData | MuData) -> None:
+    """Write everything of an object whose matrices hold no value yet, in format 3 of zarr or as HDF5.
+
+    Raises
+    ------
+    ImportError
+        If zarr or anndata are too old for format 3.
+    """
+    import anndata
+    import mudata
+
+    with no_pull(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*autosharding")
+        if path.suffix == ".h5mu":
+            mudata.write_h5mu(path, data)
+        elif path.suffix != ".zarr":
+            data.write_h5ad(path)
+        else:
+            import zarr
+
+            if int(zarr.__version__.split(".")[0]) < 3 or not hasattr(anndata.settings, "zarr_write_format"):
+                raise ImportError(
+                    f"Writing .zarr needs zarr 3 and anndata 0.12 or later, found {zarr.__version__} and "
+                    f"{anndata.__version__}. Upgrade them, or write into a file of HDF5."
+                )
+            with anndata.settings.override(zarr_write_format=3):
+                if isinstance(data, anndata.AnnData):  # whose own writer keeps a second record of what it wrote
+                    anndata.io.write_elem(zarr.open_group(path, mode="w"), "/", data)
+                else:
+                    mudata.write_zarr(path, data)
+
+
+@contextmanager
+def editing(path: Path) -> Iterator[Any]:
+    """Give the group of a file or folder that :func:`write_frame` wrote, to add values."""
+    if path.suffix == ".zarr":
+        import zarr
+
+        yield zarr.open_group(path, mode="r+")
+        return
+    with h5py.File(path, "r+") as file:
+        yield file
 
 
 class MatrixWriter:

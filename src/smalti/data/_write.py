@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from smalti._files import replacing, replacing_folder
-from smalti._mudata import build_mudata, no_pull
+from smalti._mudata import build_mudata
 from smalti._storable import make_storable
 from smalti._validate import check_keys, check_unique, shorten
 
@@ -24,7 +23,7 @@ from ._joining import Features, join_cells, join_features
 from ._open import open_mosaic
 from ._sources import open_source
 from ._spill import Spill
-from ._store import MatrixWriter
+from ._store import MatrixWriter, editing, write_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,8 +231,6 @@ def _write_frame(
     mask_key: str,
 ) -> None:
     """Write everything but values, as MuData does."""
-    import mudata
-
     modalities = {}
     for m, (name, of) in enumerate(features.items()):
         names = obs.index[presence[:, m]]
@@ -243,38 +240,11 @@ def _write_frame(
             modalities[name].varm[mask_key] = of.measured
     mdata = build_mudata(modalities, obs=obs)
     make_storable(mdata)
-    with no_pull():
-        if path.suffix == ".h5mu":
-            mudata.write_h5mu(path, mdata)
-        else:
-            _as_zarr(path, mdata)
-
-
-def _as_zarr(path: Path, mdata: MuData) -> None:
-    import anndata
-    import mudata
-    import zarr
-
-    if int(zarr.__version__.split(".")[0]) < 3 or not hasattr(anndata.settings, "zarr_write_format"):
-        raise ImportError(
-            f"Writing .zarr needs zarr 3 and anndata 0.12 or later, found {zarr.__version__} and "
-            f"{anndata.__version__}. Upgrade them, or write a .h5mu file."
-        )
-    with anndata.settings.override(zarr_write_format=3), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*autosharding")
-        mudata.write_zarr(path, mdata)
+    write_frame(path, mdata)
 
 
 def _write_values(path: Path, spills: Mapping[str, Spill], n_buckets: int, presence: NDArray[np.bool_]) -> None:
-    with ExitStack() as stack:
-        if path.suffix == ".h5mu":
-            import h5py
-
-            store: Any = stack.enter_context(h5py.File(path, "r+"))
-        else:
-            import zarr
-
-            store = zarr.open_group(path, mode="r+")
+    with editing(path) as store:
         for m, (name, spill) in enumerate(spills.items()):
             shape = int(presence[:, m].sum()), spill.n_columns
             group = store["mod"][name]

@@ -83,8 +83,8 @@ class MosaicHost(BaseModelClass):
     def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
         """Not offered: batches of a single AnnData from disk have no modalities."""
         raise NotImplementedError(
-            f"{cls.__name__} reads modalities from a MuData in memory, not from an annbatch loader: call "
-            f"`{cls.__name__}.setup_mudata(mdata)`."
+            f"{cls.__name__} reads modalities from a MuData, in memory or on disk, not from an annbatch loader: call "
+            f"`{cls.__name__}.setup_mudata(mdata)`, with `mdata = sm.data.open_mosaic(path)` for data on disk."
         )
 
     @classmethod
@@ -105,7 +105,8 @@ class MosaicHost(BaseModelClass):
         Parameters
         ----------
         mdata
-            The mosaic: any two or more modalities, any presence pattern, raw values sparse or dense.
+            The mosaic: any two or more modalities, any presence pattern, raw values sparse or dense, in memory or on
+            disk (:func:`smalti.data.open_mosaic`).
         modalities
             Names, or a mapping of names to a likelihood (``"nb"``) or a :class:`~smalti.data.Modality`. By default all
             modalities, likelihoods inferred from the values and logged.
