@@ -25,7 +25,7 @@ from ._moments import fit_scaled
 from ._open import open_mosaic
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
-from ._reader import CSRReader, DenseReader, DiskReader, ModalityReader, make_reader
+from ._reader import CSRReader, DenseReader, DiskReader, ModalityReader, make_reader, read_blocks
 from ._store import MatrixWriter, editing, write_frame
 from ._values import (
     check_features,
@@ -86,6 +86,7 @@ __all__ = [
     "open_mosaic",
     "presence",
     "read",
+    "read_blocks",
     "refuse_view",
     "resolve_modalities",
     "row_maps",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ._reader import make_reader
+from ._reader import make_reader, read_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from smalti.nn import ScaledInput
@@ -39,26 +41,24 @@ def fit_scaled(
     if mask is not None:
         layer.feature_mask.copy_(torch.from_numpy(np.vstack([mask, mask.any(axis=0)])))
     step = max(1, BLOCK_VALUES // max(g, 1))
-    blocks = [np.arange(start, min(start + step, n)) for start in range(0, n, step)]
 
-    def read(rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        codes = torch.from_numpy(batch[rows])
-        return layer.normalised(reader.read(rows), codes).double(), codes
+    def blocks() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for rows, block in read_blocks(reader, n, step):
+            codes = torch.from_numpy(batch[rows])
+            yield layer.normalised(block, codes).double(), codes
 
     cells = np.bincount(batch, minlength=n_batch)
     measured = torch.ones(n_batch, g, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
     weight = torch.from_numpy(cells)[:, None] * measured
     total = torch.zeros(n_batch, g, dtype=torch.float64)
-    for rows in blocks:
-        values, codes = read(rows)
+    for values, codes in blocks():
         total.index_add_(0, codes, values)
     means = total / weight.clamp(min=1)
     known = weight > 0
     overall = (means * known).sum(dim=0) / known.sum(dim=0).clamp(min=1)
     means = torch.where(known, means, overall)
     square = torch.zeros(g, dtype=torch.float64)
-    for rows in blocks:
-        values, codes = read(rows)
+    for values, codes in blocks():
         square += ((values - means[codes]) * measured[codes]).square().sum(dim=0)
     sd = (square / weight.sum(dim=0).clamp(min=1)).sqrt()
     layer.centre.copy_(torch.cat([means, overall[None]]))

@@ -12,6 +12,8 @@ from smalti._disk import DiskMatrix
 from smalti.nn import SparseRows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -133,3 +135,17 @@ def make_reader(x: Any) -> ModalityReader:
     if isinstance(x, DiskMatrix):
         return DiskReader(x)
     return CSRReader(x) if sp.issparse(x) else DenseReader(x)
+
+
+def read_blocks(reader: ModalityReader, n: int, step: int) -> Iterator[tuple[NDArray[np.int64], SparseRows | Tensor]]:
+    """Yield all ``n`` rows of a modality in order, ``step`` at a time, with their numbers.
+
+    From disk more are read at once, if that is not many values, and handed out.
+    """
+    wide = max(step, reader.x.chunk_rows // step * step) if isinstance(reader, DiskReader) else max(n, 1)
+    for first in range(0, n, wide):
+        last = min(first + wide, n)
+        loaded = reader.loaded(np.arange(first, last))
+        for start in range(first, last, step):
+            rows = np.arange(start, min(start + step, last))
+            yield rows, loaded.read(rows)

@@ -17,6 +17,7 @@ from smalti.data import (
     fit_scaled,
     linked_pairs,
     make_reader,
+    read_blocks,
 )
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection, ScaledInput
@@ -247,9 +248,9 @@ class FittedInputs:
         reader = make_reader(x)
         n, g = x.shape
         total, size, log_library = np.zeros(g), np.zeros(g), np.zeros(n)
-        for start in range(0, n, CHUNK_ROWS):
-            rows = np.arange(start, min(start + CHUNK_ROWS, n))
-            block = reader.read(rows) if mask is None else _measured(reader.read(rows), mask, batch[rows])
+        step = min(CHUNK_ROWS, x.chunk_rows) if isinstance(x, DiskMatrix) else CHUNK_ROWS
+        for rows, block in read_blocks(reader, n, step):
+            block = block if mask is None else _measured(block, mask, batch[rows])
             sums, per_row = _sums(block, g, family.name == "bernoulli")
             log_library[rows] = np.log(np.maximum(per_row, 1))
             total += sums
