@@ -1,10 +1,11 @@
-"""The one place that writes files: beside the old one, then swapped, so that a whole file is there at any moment."""
+"""The one place that writes files and folders: beside the old one, then swapped, so that a whole one is there."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ZARR = ("zarr.json", ".zgroup")
+"""Files by which a zarr store is known."""
 
 
 @contextmanager
@@ -42,6 +46,50 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
+    _flush(target.parent)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """Give a folder beside ``path`` to fill; afterwards that folder takes the place of ``path``.
+
+    If filling fails, whatever was at ``path`` is untouched and the unfinished folder is removed. Only a zarr store or
+    an empty folder is ever replaced.
+
+    Parameters
+    ----------
+    path
+        Folder to write; the one that it lies in is made if need be.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to or the disk is full, with the name of ``path`` in the message.
+    """
+    target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
+    check_file(target, folder=True)
+    if target.exists() and any(target.iterdir()) and not any((target / name).exists() for name in ZARR):
+        raise FileExistsError(f"{target} is a folder with other things in it. Name another place.")
+    with _named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
+    beside, old = room / target.name, room / "old"
+    try:
+        with _named(target):
+            beside.mkdir()
+            yield beside
+            for part in beside.rglob("*"):
+                _flush(part)
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(beside, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
     _flush(target.parent)
 
 

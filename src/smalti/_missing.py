@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from ._disk import DiskMatrix
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -19,15 +21,19 @@ ARTEFACTS = 0.01
 
 
 def has_missing(x: Any) -> bool:
-    """Return whether a matrix, sparse or dense, holds NaN."""
+    """Return whether a matrix, sparse or dense, in memory or on disk, holds NaN."""
+    if isinstance(x, DiskMatrix):
+        return x.summary.n_missing > 0
     values = x.data if sp.issparse(x) else np.asarray(x).ravel(order="K")
     if values.dtype.kind != "f":
         return False
     return any(bool(np.isnan(values[i : i + BLOCK]).any()) for i in range(0, values.size, BLOCK))
 
 
-def missing_of(x: Any) -> sp.csr_matrix:
-    """Return where values are missing, ``(n, G)`` boolean, sparse."""
+def missing_of(x: Any) -> Any:
+    """Return where values are missing, ``(n, G)`` boolean, sparse; of a matrix on disk one on disk."""
+    if isinstance(x, DiskMatrix):
+        return x.mapped(missing_of, bool, sparse=True)
     if not sp.issparse(x):
         return sp.csr_matrix(np.isnan(x))
     found = sp.coo_matrix(x)
@@ -46,12 +52,20 @@ def feature_levels(x: Any, counts: bool) -> NDArray[np.float64]:
     counts
         Whether values are counts: then means are shares of the total of a cell.
     """
+    if isinstance(x, DiskMatrix):
+        seen = x.summary
+        weight = seen.total - seen.missing_total if counts else x.shape[0] - seen.missing.astype(np.float64)
+        return _levels(seen.sums, weight, x.shape[0] - seen.missing > 0)
     gone = missing_of(x) if has_missing(x) else sp.csr_matrix(x.shape, dtype=bool)
     known = _with_zeros(x) if gone.nnz else x
     total = np.asarray(known.sum(axis=1), dtype=np.float64).ravel() if counts else np.ones(x.shape[0])
     weight = total.sum() - np.asarray(gone.T.astype(np.float64) @ total).ravel()
     sums = np.asarray(known.sum(axis=0), dtype=np.float64).ravel()
     measured = x.shape[0] - np.asarray(gone.sum(axis=0)).ravel() > 0
+    return _levels(sums, weight, measured)
+
+
+def _levels(sums: Any, weight: Any, measured: NDArray[np.bool_]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(measured, np.where(weight > 0, sums / weight, 0.0), np.nan)
 
@@ -73,6 +87,8 @@ def filled(x: Any, levels: NDArray[Any], counts: bool) -> Any:
     """
     if not has_missing(x):
         return x
+    if isinstance(x, DiskMatrix):
+        return x.mapped(lambda piece: filled(piece, levels, counts))
     levels = np.nan_to_num(np.asarray(levels, dtype=np.float64))
     gone = missing_of(x)
     row, col = gone.nonzero()
@@ -96,6 +112,8 @@ def measured(x: Any, counts: bool) -> Any:
 
 def largest_counts(x: Any) -> NDArray[np.float64]:
     """Return the largest value of every cell, ``(n,)``, missing ones aside."""
+    if isinstance(x, DiskMatrix):
+        return x.summary.row_max
     known = _with_zeros(x) if has_missing(x) else x
     if 0 in x.shape:
         return np.zeros(x.shape[0])
@@ -120,6 +138,9 @@ def count_limit(x: Any) -> float | None:
 
 def without_artefacts(x: Any, limit: float | None) -> Any:
     """Return counts with those beyond ``limit`` missing (NaN); ``x`` itself if there are none."""
+    if isinstance(x, DiskMatrix):
+        found = limit is not None and x.summary.row_max.max(initial=0) > limit
+        return x.mapped(lambda piece: without_artefacts(piece, limit), np.float32) if found else x
     values = x.data if sp.issparse(x) else np.asarray(x)
     if limit is None or values.size == 0 or not np.nanmax(values, initial=0) > limit:
         return x

@@ -94,7 +94,7 @@ def _take(values: Any, rows: NDArray[np.int64], names: pd.Index) -> Any:
 
 
 def check_mudata(data: object) -> None:
-    """Raise ``TypeError`` unless ``data`` is a MuData in memory, and say what to do with what it is."""
+    """Raise ``TypeError`` unless ``data`` is a MuData, and say what to do with what it is."""
     if isinstance(data, MuData):
         if any(isinstance(modality, MuData) for modality in data.mod.values()):
             nested = [name for name, modality in data.mod.items() if isinstance(modality, MuData)]

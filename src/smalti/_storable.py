@@ -11,9 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata.io import write_elem
 
+from ._disk import on_disk
 from ._files import replacing
 from ._mudata import no_pull
 from ._text import as_text, text_of
+from ._validate import shorten
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -44,7 +46,15 @@ def write_mudata(mdata: MuData, path: str | Path) -> None:
     ------
     OSError
         If the file cannot be written; what was there before stays.
+    ValueError
+        If values are on disk and stay there.
     """
+    lazy = [name for name, mod in mdata.mod.items() if any(map(on_disk, (mod.X, *mod.layers.values())))]
+    if lazy:
+        raise ValueError(
+            f"The values of modality {shorten(lazy)} stay on disk and are not copied: keep the file or folder they are "
+            "in, and save models without data."
+        )
     with replacing(path) as beside, no_pull():
         copy = mdata.copy()
         make_storable(copy)

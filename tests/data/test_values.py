@@ -9,8 +9,8 @@ import pytest
 import scipy.sparse as sp
 
 from smalti.data import _values
+from smalti.data._finite import check_finite
 from smalti.data._values import (
-    check_finite,
     components_of,
     describe_bad_counts,
     looks_like_counts,

@@ -7,7 +7,7 @@ from smalti._text import as_text
 
 from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs
 from ._containers import from_anndata, read
-from ._dataset import Cells, MosaicBatch, MosaicDataset, to_device
+from ._dataset import Cells, MosaicBatch, MosaicDataset
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
 from ._modality import (
@@ -22,9 +22,13 @@ from ._modality import (
     resolve_modalities,
 )
 from ._moments import fit_scaled
+from ._open import open_mosaic
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
-from ._reader import CSRReader, DenseReader, ModalityReader, make_reader
+from ._reader import CSRReader, DenseReader, DiskReader, ModalityReader, make_reader, read_blocks
+from ._resident import ResidentDataset, can_reside, resident_bytes
+from ._store import MatrixWriter, editing, write_frame
+from ._transfer import Ahead, PackedBatch, pack, to_device
 from ._values import (
     check_features,
     check_varies,
@@ -34,7 +38,9 @@ from ._values import (
     measured_matrix,
     mostly_ones,
     nonzero_share,
+    stored_matrix,
 )
+from ._write import write_mosaic
 
 __all__ = [
     "BATCH_WORDS",
@@ -43,11 +49,14 @@ __all__ = [
     "LEAST_SHARED",
     "PREFIX",
     "UNLABELED",
+    "Ahead",
     "CSRReader",
     "CategoryField",
     "Cells",
     "DenseReader",
+    "DiskReader",
     "Likelihood",
+    "MatrixWriter",
     "Modality",
     "ModalityField",
     "ModalityLike",
@@ -55,14 +64,18 @@ __all__ = [
     "MosaicBatch",
     "MosaicDataset",
     "MosaicManager",
+    "PackedBatch",
     "Patterns",
+    "ResidentDataset",
     "as_text",
+    "can_reside",
     "check_features",
     "check_mudata",
     "check_values",
     "check_varies",
     "coalesce_obs",
     "counts_layer",
+    "editing",
     "find_patterns",
     "fit_scaled",
     "from_anndata",
@@ -76,11 +89,18 @@ __all__ = [
     "measured_matrix",
     "mostly_ones",
     "nonzero_share",
+    "open_mosaic",
+    "pack",
     "presence",
     "read",
+    "read_blocks",
     "refuse_view",
+    "resident_bytes",
     "resolve_modalities",
     "row_maps",
     "shared_cells",
+    "stored_matrix",
     "to_device",
+    "write_frame",
+    "write_mosaic",
 ]

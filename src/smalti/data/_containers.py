@@ -169,8 +169,7 @@ def _split(adata: AnnData, obsm: Mapping[str, str] | None) -> dict[str, AnnData]
     parts: dict[str, AnnData] = {}
     if obsm is None and FEATURE_TYPES in adata.var and adata.var[FEATURE_TYPES].nunique() > 1:
         for kind in dict.fromkeys(adata.var[FEATURE_TYPES]):
-            name = SHORT.get(str(kind)) or re.sub(r"\W+", "_", str(kind)).lower()
-            parts[name] = adata[:, (adata.var[FEATURE_TYPES] == kind).to_numpy()].copy()
+            parts[modality_name(str(kind))] = adata[:, (adata.var[FEATURE_TYPES] == kind).to_numpy()].copy()
         return parts
     if obsm is None:
         obsm = {_plain(key): key for key, table in adata.obsm.items() if _holds_counts(table)}
@@ -188,6 +187,11 @@ def _split(adata: AnnData, obsm: Mapping[str, str] | None) -> dict[str, AnnData]
     for key in obsm.values():
         del adata.obsm[key]
     return parts
+
+
+def modality_name(kind: str) -> str:
+    """Return the name of the modality of a kind of features, as files of 10x Genomics call it."""
+    return SHORT.get(kind) or re.sub(r"\W+", "_", kind).lower()
 
 
 def _plain(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smalti.nn import SparseRows
+from ._reader import DiskReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ._reader import CSRReader, ModalityReader
+    from smalti.nn import SparseRows
+
+    from ._reader import ModalityReader
 
 
 class Cells(NamedTuple):
@@ -90,29 +93,6 @@ class MosaicBatch(TypedDict):
     likelihoods leave them out."""
 
 
-def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
-    """Return a minibatch with all its tensors on ``device``."""
-    return MosaicBatch(
-        batch=minibatch["batch"].to(device),
-        labels=minibatch["labels"].to(device),
-        present=minibatch["present"].to(device),
-        index=minibatch["index"].to(device),
-        values={name: _move(block, device) for name, block in minibatch["values"].items()},
-        components={name: _move(block, device) for name, block in minibatch["components"].items()},
-        cells=Cells(
-            **{
-                field: {key: at.to(device) for key, at in part.items()}
-                for field, part in minibatch["cells"]._asdict().items()
-            }
-        ),
-        missing={name: block.to(device) for name, block in minibatch["missing"].items()},
-    )
-
-
-def _move(block: SparseRows | Tensor, device: Any) -> SparseRows | Tensor:
-    return SparseRows(*(part.to(device) for part in block)) if isinstance(block, SparseRows) else block.to(device)
-
-
 class MosaicDataset(Dataset[MosaicBatch]):
     """Cells of a mosaic by position: ``dataset[[3, 1, 2]]`` is the :class:`MosaicBatch` of three cells.
 
@@ -123,7 +103,7 @@ class MosaicDataset(Dataset[MosaicBatch]):
     components
         Reader of given components, for modalities that have some.
     missing
-        Reader of what is missing, for modalities that lack some values.
+        Reader of what is missing, sparse, for modalities that lack some values.
     maps
         Row map of each modality, ``(n_obs,)`` int64, ``-1`` where absent.
     batch, labels
@@ -146,7 +126,7 @@ class MosaicDataset(Dataset[MosaicBatch]):
         batch: NDArray[np.int64],
         labels: NDArray[np.int64],
         components: Mapping[str, ModalityReader] | None = None,
-        missing: Mapping[str, CSRReader] | None = None,
+        missing: Mapping[str, ModalityReader] | None = None,
         indices: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
         self.readers, self.components, self.maps = dict(readers), dict(components or {}), dict(maps)
@@ -168,9 +148,43 @@ class MosaicDataset(Dataset[MosaicBatch]):
             index=torch.from_numpy(at),
             values={name: reader.read(self.maps[name][at]) for name, reader in self.readers.items()},
             components={name: reader.read(self.maps[name][at]) for name, reader in self.components.items()},
-            cells=find_cells(self.presence[at][:, self._columns], self._names),
+            cells=self.cells_at(at),
             missing={name: self._gone(name, reader, at) for name, reader in self.missing.items()},
         )
 
-    def _gone(self, name: str, reader: CSRReader, at: NDArray[np.int64]) -> Tensor:
+    def cells_at(self, at: NDArray[np.int64]) -> Cells:
+        """Return the cells of a minibatch of these cells of the mosaic by what was measured."""
+        return find_cells(self.presence[at][:, self._columns], self._names)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the values of some modality are read from disk."""
+        return any(isinstance(reader, DiskReader) for reader in self.readers.values())
+
+    @property
+    def bytes_per_cell(self) -> float:
+        """Memory that the values of a cell on disk take on average when they are loaded."""
+        taken = [
+            (reader.x.nnz * (reader.x.dtype.itemsize + (4 if reader.x.sparse else 0)))
+            for reader in self.readers.values()
+            if isinstance(reader, DiskReader)
+        ]
+        return sum(taken) / max(len(self.presence), 1)
+
+    def loaded(self, index: Sequence[int] | NDArray[np.int64]) -> MosaicDataset:
+        """Return the dataset with what lies on disk of some cells in memory; it may be asked for no others.
+
+        Parameters
+        ----------
+        index
+            Positions of the cells, as one would ask for them, in any order.
+        """
+        at = self.indices[np.asarray(index, dtype=np.int64)]
+        out = copy(self)
+        for part in ("readers", "components", "missing"):
+            own = getattr(self, part)
+            setattr(out, part, {name: reader.loaded(self.maps[name][at]) for name, reader in own.items()})
+        return out
+
+    def _gone(self, name: str, reader: Any, at: NDArray[np.int64]) -> Tensor:
         return reader.read(self.maps[name][at]).to_dense(reader.n_columns) > 0

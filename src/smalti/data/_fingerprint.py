@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from smalti._disk import DiskMatrix
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -104,8 +106,11 @@ def checksum(x: Any) -> tuple[Any, ...]:
     """Return shape, type and checksums of a matrix, sparse or dense.
 
     The sum of all stored numbers (of bit patterns) sees a change of any of them, a checksum of an evenly spaced sample
-    sees another order. Matrices of more than ``WHOLE`` numbers are summed in part.
+    sees another order. Matrices of more than ``WHOLE`` numbers are summed in part, of those on disk only some stretches
+    are looked at.
     """
+    if isinstance(x, DiskMatrix):
+        return (x.shape, str(x.dtype), *(_of_array(part) for part in x.samples()))
     parts = (x.data, x.indices, x.indptr) if sp.issparse(x) and hasattr(x, "indptr") else (np.asarray(x),)
     return (x.shape, str(x.dtype), *(_of_array(np.asarray(part)) for part in parts))
 

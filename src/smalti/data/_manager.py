@@ -10,6 +10,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 
 from smalti._compat import SETUP_METHOD_NAME
+from smalti._disk import DiskMatrix
 from smalti._validate import shorten
 
 from ._categories import CategoryField
@@ -17,7 +18,7 @@ from ._dataset import MosaicDataset
 from ._fields import ModalityField
 from ._fingerprint import Fingerprint, fingerprint
 from ._presence import check_cells, row_maps
-from ._reader import CSRReader, make_reader
+from ._reader import make_reader
 from ._values import components_of
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ class MosaicManager(AnnDataManager):
         """Fields of the modalities, in the order of setup."""
         return [field for field in self.fields if isinstance(field, ModalityField)]
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether the values of some modality stay on disk."""
+        here = [field for field in self.modality_fields if field.name in self.adata.mod]
+        return any(isinstance(field.stored(self.adata), DiskMatrix) for field in here)
+
     def row_maps(self) -> dict[str, NDArray[np.int64]]:
         """Return, for every modality of the model, the row of each cell; ``-1`` all over if it is not in the data."""
         here = [field.name for field in self.modality_fields if field.name in self.adata.mod]
@@ -156,14 +163,14 @@ class MosaicManager(AnnDataManager):
         """
         readers: dict[str, ModalityReader] = {}
         components: dict[str, ModalityReader] = {}
-        missing: dict[str, CSRReader] = {}
+        missing: dict[str, ModalityReader] = {}
         for field in self.modality_fields:
             if field.name not in self.adata.mod:
                 continue
             readers[field.name] = make_reader(field.get_field_data(self.adata))
             gone = field.missing(self.adata)
             if gone is not None:
-                missing[field.name] = CSRReader(gone)
+                missing[field.name] = make_reader(gone)
             if field.input_key is not None:
                 components[field.name] = make_reader(
                     components_of(self.adata.mod[field.name], field.input_key, field.name)

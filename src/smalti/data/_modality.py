@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from smalti._validate import check_choice, check_keys, check_positive, check_unique, shorten
 from smalti.nn import GateKind
 
+from ._finite import check_finite
 from ._presence import check_cells
 from ._values import (
     check_features,
-    check_finite,
     check_varies,
     components_of,
     counts_layer,
     describe_bad_counts,
     looks_like_counts,
-    matrix_of,
     mostly_ones,
     nonzero_share,
+    stored_matrix,
 )
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def check_values(mdata: MuData, name: str, spec: Modality) -> Any:
     """
     adata = mdata.mod[name]
     check_unique(adata.var_names.to_numpy(), f"Variable names of modality {name!r}")
-    x = matrix_of(adata, spec.layer, name)
+    x = stored_matrix(adata, spec.layer, name)
     check_finite(x, name, adata.obs_names)
     if spec.likelihood in COUNT_LIKELIHOODS and not looks_like_counts(x):
         raise ValueError(

@@ -9,8 +9,11 @@ from weakref import finalize
 import numpy as np
 import scipy.sparse as sp
 
-from smalti._missing import feature_levels, has_missing, measured, missing_of
+from smalti._disk import DiskMatrix, disk_matrix, on_disk
+from smalti._missing import feature_levels, has_missing, measured
 from smalti._validate import check_keys, shorten
+
+from ._fingerprint import checksum
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,10 +23,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 5_000_000
 """Values looked at in one go, so that checks need no copy of a whole modality."""
-
-
-LARGEST = 1e15
-"""Values beyond it overflow in single precision when they are squared and summed."""
+FEW_ROWS = 256
 
 
 def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
@@ -44,22 +44,66 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
         raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")
     if isinstance(x, np.ndarray) or sp.issparse(x):
         return x.astype(np.float32) if x.dtype == np.float16 else x  # sums in half precision are of no use
-    kept = _read.setdefault(id(adata), {})
+    kept = _of(_read, adata)
     if layer not in kept:
-        if len(kept) == 0:
-            finalize(adata, _read.pop, id(adata), None)
         kept[layer] = _in_memory(x, modality)
     return kept[layer]
 
 
-def measured_matrix(adata: AnnData, layer: str | None, modality: str) -> Any:
-    """Return :func:`matrix_of` with missing values filled in by means of features, see :mod:`smalti._missing`."""
-    x = matrix_of(adata, layer, modality)
+def stored_matrix(adata: AnnData, layer: str | None, modality: str) -> Any:
+    """Return :func:`matrix_of`, but what lies on disk as a :class:`~smalti._disk.DiskMatrix` that stays there.
+
+    Raises
+    ------
+    KeyError
+        If the layer does not exist.
+    ValueError
+        If there is no matrix, or one on disk is stored by features.
+    """
+    x = None if layer is not None and layer not in adata.layers else (adata.X if layer is None else adata.layers[layer])
+    if not on_disk(x):
+        return matrix_of(adata, layer, modality)
+    kept, place = _of(_opened, adata), (layer, str(getattr(x, "group", x)))
+    if place not in kept:
+        kept[place] = disk_matrix(x, modality)
+    return kept[place]
+
+
+def measured_matrix(adata: AnnData, layer: str | None, modality: str, *, in_memory: bool = True) -> Any:
+    """Return :func:`matrix_of` with missing values filled in by means of features, see :mod:`smalti._missing`.
+
+    With ``in_memory=False`` what lies on disk stays there.
+    """
+    x = (matrix_of if in_memory else stored_matrix)(adata, layer, modality)
     return measured(x, looks_like_counts(x)) if has_missing(x) else x
 
 
-_read: dict[int, dict[str | None, Any]] = {}
+_read: dict[int, dict[Any, Any]] = {}
 """Matrices that were read from disk or computed, by object and layer; they live as long as the object."""
+_opened: dict[int, dict[Any, Any]] = {}
+"""Matrices that stay on disk, likewise."""
+_by_rows: dict[int, dict[Any, Any]] = {}
+"""Matrices that were turned from columns to rows, with a checksum of what they were made of, likewise."""
+
+
+def by_rows(x: Any, adata: AnnData, layer: str | None) -> Any:
+    """Return a sparse matrix of a modality as CSR, turned once for all readers as long as its values stay the same.
+
+    Whatever is not sparse in memory is returned as it is.
+    """
+    if not sp.issparse(x) or x.format == "csr":
+        return x
+    kept, now = _of(_by_rows, adata), checksum(x)
+    if layer not in kept or kept[layer][0] != now:
+        kept[layer] = (now, x.tocsr())
+    return kept[layer][1]
+
+
+def _of(store: dict[int, dict[Any, Any]], adata: AnnData) -> dict[Any, Any]:
+    if id(adata) not in store:
+        store[id(adata)] = {}
+        finalize(adata, store.pop, id(adata), None)
+    return store[id(adata)]
 
 
 def _in_memory(x: Any, modality: str) -> Any:
@@ -118,58 +162,27 @@ def stored_values(x: Any) -> NDArray[Any]:
 def nonzero_share(x: Any) -> float:
     """Return the share of entries that are not zero, in ``[0, 1]``."""
     size = x.shape[0] * x.shape[1]
-    return float(np.count_nonzero(stored_values(x)) / size) if size else 0.0
-
-
-def check_finite(x: Any, modality: str, names: Any) -> None:
-    """Raise ``ValueError`` naming the first cells with infinite values, or with missing (NaN) values alone."""
-    values = np.asarray(x.data) if sp.issparse(x) else np.asarray(x).ravel(order="K")
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"Modality {modality!r} holds values of type {values.dtype}, expected numbers.")
-    if values.dtype.kind != "f":
-        return
-    if values.dtype.itemsize > 4:
-        blocks = (values[i : i + BLOCK] for i in range(0, values.size, BLOCK))
-        largest = max((float(np.nanmax(np.abs(block), initial=0.0)) for block in blocks), default=0.0)
-        if np.isfinite(largest) and largest > LARGEST:
-            raise ValueError(
-                f"Modality {modality!r} has values up to {largest:.3g}, too large for single precision, in which "
-                f"models compute (at most {LARGEST:.3g}). Look for a wrong entry, or rescale the modality."
-            )
-    bad = sum(int(np.isinf(values[i : i + BLOCK]).sum()) for i in range(0, values.size, BLOCK))
-    if bad:
-        if sp.issparse(x):
-            coordinates = x.tocoo()
-            rows = coordinates.row[np.isinf(coordinates.data)]
-        else:
-            rows = np.flatnonzero(np.isinf(np.asarray(x)).any(axis=1))
-        raise ValueError(
-            f"Modality {modality!r} has {bad} infinite values, first in cells "
-            f"{shorten(np.asarray(names)[np.unique(rows)])}. Remove those cells from the modality, or set the values "
-            "to NaN if they are not known."
-        )
-    if has_missing(x):
-        empty = np.asarray(missing_of(x).sum(axis=1)).ravel() == x.shape[1]
-        if empty.any():
-            raise ValueError(
-                f"Modality {modality!r} has only missing values (NaN) in {int(empty.sum())} cells, first "
-                f"{shorten(np.asarray(names)[empty])}. Remove those cells from the modality: what was not measured is "
-                "not there."
-            )
+    found = x.summary.n_nonzero if isinstance(x, DiskMatrix) else np.count_nonzero(stored_values(x))
+    return float(found / size) if size else 0.0
 
 
 def counts_layer(adata: AnnData) -> str | None:
     """Return the layer to use instead of ``.X`` that holds none: the first with counts; ``None`` if ``.X`` is fine."""
-    if adata.X is not None and (not has_numbers(adata.X) or looks_like_counts(adata.X)):
-        return None
+    if adata.X is not None:
+        x = stored_matrix(adata, None, "") if on_disk(adata.X) else adata.X
+        if not has_numbers(x) or looks_like_counts(x):
+            return None
     for name, x in adata.layers.items():
+        x = stored_matrix(adata, name, "") if on_disk(x) else x
         if name and has_numbers(x) and 0 not in x.shape and looks_like_counts(x) and nonzero_share(x) > 0:
             return str(name)
     return None
 
 
 def has_numbers(x: Any) -> bool:
-    """Return whether a matrix in memory holds finite numbers."""
+    """Return whether a matrix in memory or on disk holds finite numbers."""
+    if isinstance(x, DiskMatrix):
+        return x.dtype.kind in "fiub" and x.summary.n_infinite == 0
     if not (isinstance(x, np.ndarray) or sp.issparse(x)) or x.dtype.kind not in "fiub":
         return False
     return bool(np.isfinite(stored_values(x)).all())
@@ -179,18 +192,23 @@ def varies(x: Any) -> bool:
     """Return whether not all cells have the same values."""
     if x.shape[0] < 2:
         return False
+    if isinstance(x, DiskMatrix):
+        return x.summary.varies
     x = measured(x, counts=False)
     if sp.issparse(x):
         if x.nnz == 0 or not np.any(x.data):
             return False
-        first = x.tocsr()[[0]]
-        return bool(abs(x.tocsr()[1:] - first.__class__(np.ones((x.shape[0] - 1, 1))) @ first).max() > 0)
+        first = sp.csr_matrix(x[[0]])
+        parts = (x[start : start + FEW_ROWS] for start in range(1, x.shape[0], FEW_ROWS))  # the first one tells, mostly
+        return any((part != sp.csr_matrix(np.ones((part.shape[0], 1))) @ first).nnz > 0 for part in parts)
     x = np.asarray(x)
     return bool((x[1:] != x[0]).any())
 
 
 def looks_like_counts(x: Any) -> bool:
     """Return whether all values are non-negative integers."""
+    if isinstance(x, DiskMatrix):
+        return x.summary.n_negative + x.summary.n_fractional + x.summary.n_infinite == 0
     values = stored_values(x)
     if values.dtype.kind in "ub":
         return True
@@ -203,6 +221,8 @@ def looks_like_counts(x: Any) -> bool:
 
 def mostly_ones(x: Any, share: float = 0.9) -> bool:
     """Return whether at least ``share`` of the non-zero values are 1, as for accessibility or mutations."""
+    if isinstance(x, DiskMatrix):
+        return x.summary.n_nonzero > 0 and x.summary.n_ones >= share * x.summary.n_nonzero
     values = stored_values(x)
     nonzero = np.count_nonzero(values)
     return bool(nonzero > 0 and np.count_nonzero(values == 1) >= share * nonzero)
@@ -210,12 +230,18 @@ def mostly_ones(x: Any, share: float = 0.9) -> bool:
 
 def describe_bad_counts(x: Any) -> str:
     """Say in a few words why values are not counts."""
-    values = stored_values(x)
-    negative = int((values < 0).sum())
+    if isinstance(x, DiskMatrix):
+        seen = x.summary
+        negative, minimum, fractional, such = seen.n_negative, seen.minimum, seen.n_fractional, seen.a_fraction
+    else:
+        values = stored_values(x)
+        negative = int((values < 0).sum())
+        minimum = values.min()
+        odd = values[values != np.floor(values)]
+        fractional, such = odd.size, odd[0] if odd.size else np.nan
     if negative:
-        return f"{negative} values are negative (minimum {values.min():.4g})"
-    fractional = values[values != np.floor(values)]
-    return f"{fractional.size} values are not integers (such as {fractional[0]:.4g})"
+        return f"{negative} values are negative (minimum {minimum:.4g})"
+    return f"{fractional} values are not integers (such as {such:.4g})"
 
 
 def check_features(x: Any, modality: str, names: Any) -> None:

@@ -208,9 +208,7 @@ class FrozenProjection(nn.Module):
         return torch.log1p(x * self.feature_weight if self.kind == "tfidf" else x), total
 
     def _map_sparse(self, x: SparseRows, batch: Tensor) -> tuple[SparseRows, Tensor]:
-        values = x.values.to(self.weight.dtype)
-        if self.masked:
-            values = torch.where(self.feature_mask[x.repeat(batch), x.indices], values, 0.0)
+        values = self.measured(x, batch)
         total = x.map_values(values).row_sums()
         if self.kind == "identity":
             return x.map_values(values), total
@@ -219,6 +217,11 @@ class FrozenProjection(nn.Module):
         if self.kind == "tfidf":
             values = values * self.feature_weight[x.indices]
         return x.map_values(torch.log1p(values)), total
+
+    def measured(self, x: SparseRows, batch: Tensor) -> Tensor:
+        """Return the stored values of rows of ``batch``, zero where it did not measure a feature, ``(nnz,)``."""
+        values = x.values.to(self.weight.dtype)
+        return torch.where(self.feature_mask[x.repeat(batch), x.indices], values, 0.0) if self.masked else values
 
     def _row_factor(self, total: Tensor, log_total: Tensor | None, batch: Tensor) -> Tensor:
         if log_total is None:

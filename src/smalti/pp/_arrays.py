@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 from smalti._validate import shorten
-from smalti.nn import SparseRows
 
-from ._svd import CHUNK_ENTRIES
+from ._rows import is_streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import ArrayLike, NDArray
 
-    from smalti.nn import FrozenProjection
+    from ._rows import Blocks, RowChunks
 
-    Matrix: TypeAlias = NDArray[Any] | sp.spmatrix | sp.sparray
+    Matrix: TypeAlias = NDArray[Any] | sp.spmatrix | sp.sparray | RowChunks
     Floats: TypeAlias = NDArray[np.float64]
     Codes: TypeAlias = NDArray[np.int64]
 
@@ -29,7 +25,12 @@ SMALL_BATCH = 10
 
 
 def as_rows(x: Any) -> Any:
-    """Return ``x`` as CSR without duplicates, or as a dense array, whichever it was; never a densified copy."""
+    """Return ``x`` as CSR without duplicates, or as a dense array, whichever it was; never a densified copy.
+
+    What hands out chunks stays where it is.
+    """
+    if is_streamed(x):
+        return x
     if sp.issparse(x):
         x = x.tocsr()
         if not x.has_canonical_format:
@@ -74,52 +75,28 @@ def check_mask(feature_mask: ArrayLike | None, n_batch: int, g: int) -> NDArray[
     return np.vstack([mask, mask.any(axis=0)])
 
 
-def chunks(x: Any) -> Iterator[tuple[int, int, SparseRows | torch.Tensor]]:
-    """Yield consecutive rows as tensors that hold at most about two million values."""
-    n, g = x.shape
-    if not sp.issparse(x):
-        step = max(1, CHUNK_ENTRIES // max(g, 1))
-        for start in range(0, n, step):
-            block = np.ascontiguousarray(x[start : start + step], dtype=np.float32)
-            yield start, start + len(block), torch.from_numpy(block)
-        return
-    step = max(1, min(16_384, CHUNK_ENTRIES * n // max(x.nnz, 1)))
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        a, b = int(x.indptr[start]), int(x.indptr[stop])
-        indptr = torch.from_numpy((x.indptr[start : stop + 1] - a).astype(np.int64))
-        indices = torch.from_numpy(x.indices[a:b].astype(np.int64))
-        yield start, stop, SparseRows(indptr, indices, torch.from_numpy(x.data[a:b].astype(np.float32)))
-
-
-def mapped(module: FrozenProjection, x: Any, codes: Codes) -> sp.csr_matrix | Floats:
-    """Return the mapped values of all cells, stored as they came."""
-    out = np.empty(x.nnz if sp.issparse(x) else x.shape)
-    for start, stop, rows in chunks(x):
-        values, _ = module.map_values(rows, torch.from_numpy(codes[start:stop]))
-        if isinstance(values, SparseRows):
-            out[x.indptr[start] : x.indptr[stop]] = values.values.numpy()
-        else:
-            out[start:stop] = values.numpy()
-    return sp.csr_matrix((out, x.indices, x.indptr), shape=x.shape) if sp.issparse(x) else out
-
-
-def moments(values: Any, mask: Floats, codes: Codes) -> tuple[Floats, Floats]:
+def moments(values: Blocks, mask: Floats, codes: Codes) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of every feature over the cells that measured it, in two passes."""
+    g = values.shape[1]
     n = np.maximum(np.bincount(codes, minlength=len(mask)) @ mask, 1.0)
-    mean = np.asarray(values.sum(axis=0)).ravel() / n
-    if sp.issparse(values):
-        g = values.shape[1]
-        shift = mean[values.indices]
-        stored = np.bincount(values.indices, (values.data - shift) ** 2 - shift**2, g)
-        return mean, np.sqrt(np.maximum(stored + n * mean**2, 0.0) / n)
-    square = np.zeros(values.shape[1])
-    step = max(1, CHUNK_ENTRIES // max(values.shape[1], 1))
-    for start in range(0, len(values), step):
-        part = slice(start, start + step)
-        block = (values[part] - mean) * mask[codes[part]]
-        square += np.einsum("ij,ij->j", block, block)
-    return mean, np.sqrt(square / n)
+    mean = np.zeros(g)
+    for _, block in values.blocks():
+        if sp.issparse(block):
+            mean += np.bincount(block.indices, block.data, g)
+        else:
+            mean += block.sum(axis=0, dtype=np.float64)
+    mean /= n
+    square, empty = np.zeros(g), n.copy()  # cells of which nothing is stored differ from the mean by the mean
+    for at, block in values.blocks():
+        if sp.issparse(block):
+            square += np.bincount(block.indices, (block.data - mean[block.indices]) ** 2, g)
+            empty -= np.bincount(block.indices, minlength=g)
+        else:
+            centred = (block - mean) * mask[codes[at]]
+            square += np.einsum("ij,ij->j", centred, centred)
+            empty -= mask[codes[at]].sum(axis=0)
+    square += empty * mean**2
+    return mean, np.sqrt(np.maximum(square, 0.0) / n)
 
 
 def batch_means(z: Floats, codes: Codes, n_batch: int) -> Floats:

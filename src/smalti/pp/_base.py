@@ -7,15 +7,15 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 
 from smalti._errors import NotFittedError
 from smalti._validate import check_choice, check_count, check_positive
 from smalti.nn import FrozenProjection, SparseRows
 
-from ._arrays import as_rows, batch_means, check_batch, check_mask, chunks
+from ._arrays import as_rows, batch_means, check_batch, check_mask
 from ._fit import fit_projection
+from ._rows import as_tensors, row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +105,8 @@ class LinearTransform(ABC):
         Parameters
         ----------
         X
-            ``(n, G)`` raw values, sparse or dense.
+            ``(n, G)`` raw values, sparse, dense, or anything with a ``shape`` and ``iter_chunks()``, which yields the
+            numbers of some rows and their values as CSR; it is read several times, never as a whole.
         batch
             ``(n,)`` codes in ``[0, n_batch)``; -1 for a cell of unknown batch. By default all cells are of one batch.
         n_batch
@@ -124,8 +125,6 @@ class LinearTransform(ABC):
         """
         X = as_rows(X)
         self._check_values(X)
-        if self.kind != "identity":
-            X = as_rows(sp.csr_matrix(X))
         n, g = X.shape
         codes, n_batch = check_batch(batch, n, n_batch)
         module, singular = fit_projection(
@@ -192,12 +191,13 @@ class LinearTransform(ABC):
             codes = np.where(codes == module.n_batch, -1, codes)
         out = np.empty((X.shape[0], module.n_components), dtype=np.float32)
         device = module.weight.device
-        for start, stop, rows in chunks(X):
+        for at, block in row_blocks(X):
+            rows = as_tensors(block)
             if isinstance(rows, SparseRows):
                 rows = SparseRows(*(t.to(device) for t in rows))
             else:
                 rows = rows.to(device)
-            out[start:stop] = module(rows, torch.from_numpy(codes[start:stop]).to(device)).cpu().numpy()
+            out[at] = module(rows, torch.from_numpy(codes[at]).to(device)).cpu().numpy()
         return out
 
     def to_module(self) -> FrozenProjection:
@@ -244,16 +244,17 @@ class LinearTransform(ABC):
         return transform
 
     def _check_values(self, X: Any) -> None:
-        data = X.data if sp.issparse(X) else X
-        if not np.isfinite(data).all():
-            raise ValueError(
-                f"{type(self).__name__} expected finite values, found NaN or infinity. Impute or remove them."
-            )
-        if self.kind != "identity" and data.size and data.min() < 0:
-            raise ValueError(
-                f"{type(self).__name__} with kind {self.kind!r} expected counts >= 0, found {data.min()!r}. "
-                "Pass raw counts, or use `PCA(kind='identity')` for values on a real scale."
-            )
+        for _, block in row_blocks(X):
+            data = block if isinstance(block, np.ndarray) else block.data
+            if not np.isfinite(data).all():
+                raise ValueError(
+                    f"{type(self).__name__} expected finite values, found NaN or infinity. Impute or remove them."
+                )
+            if self.kind != "identity" and data.size and data.min() < 0:
+                raise ValueError(
+                    f"{type(self).__name__} with kind {self.kind!r} expected counts >= 0, found {data.min()!r}. "
+                    "Pass raw counts, or use `PCA(kind='identity')` for values on a real scale."
+                )
 
 
 def plain(value: Any) -> Any:

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from smalti.nn import FrozenProjection
+from smalti.nn import FrozenProjection, SparseRows
 
-from ._arrays import mapped, moments
-from ._svd import CentredMatrix, right_vectors
+from ._arrays import moments
+from ._centred import CentredMatrix
+from ._median import streamed_median
+from ._rows import MappedRows, as_tensors, row_blocks
+from ._svd import right_vectors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from smalti.nn import ProjectionKind
@@ -70,7 +75,7 @@ def fit_projection(
     Parameters
     ----------
     x
-        ``(n, G)`` raw values, CSR or dense.
+        ``(n, G)`` raw values, CSR, dense, or in chunks; they are read in a bounded number of passes.
     codes
         ``(n,)`` in ``[0, n_batch]``, the last for unknown batch.
     mask
@@ -85,7 +90,7 @@ def fit_projection(
         full = mask.astype(np.float64)
     cells = np.bincount(codes, minlength=n_batch + 1).astype(np.float64)
     _set_map(first, x, codes, cells @ full, target_sum)
-    values = mapped(first, x, codes)
+    values = MappedRows(first, x, codes)
     mean, weight = np.zeros(g), np.ones(g)
     if recipe.center or recipe.standardize:
         feature_mean, sd = moments(values, full, codes)
@@ -95,7 +100,8 @@ def fit_projection(
             weight = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0)
     matrix = CentredMatrix(values, codes, full, mean, weight)
     vectors, singular = right_vectors(matrix, n_components + recipe.n_dropped, random_state)
-    vectors, singular = weight[:, None] * vectors[:, recipe.n_dropped :], singular[recipe.n_dropped :]
+    vectors, singular = vectors[:, recipe.n_dropped :], singular[recipe.n_dropped :]
+    vectors *= weight[:, None]
     if recipe.row_standardize:
         vectors = vectors * (np.sqrt(n) / singular)
     out = FrozenProjection(
@@ -119,10 +125,22 @@ def _set_map(module: FrozenProjection, x: Any, codes: Codes, n_measuring: Floats
     if module.kind == "lognorm":
         module.target_sum.fill_(LOGNORM_TARGET if target_sum is None else target_sum)
     elif module.kind == "tfidf":
-        shares = np.expm1(mapped(module, x, codes).data)  # of the row, while weights and target are still 1
-        here = shares > 0
-        seen = np.bincount(x.indices[here], minlength=x.shape[1])
+        seen = np.zeros(module.n_features)
+        for rows, shares in _shares(module, x, codes):
+            seen += np.bincount(rows.indices[shares > 0], minlength=module.n_features)
         idf = np.where(seen > 0, n_measuring / np.maximum(seen, 1), 1.0)
         module.feature_weight.copy_(torch.from_numpy(idf))
-        typical = float(np.median((shares * idf[x.indices])[here])) if here.any() else 1.0
-        module.target_sum.fill_(TYPICAL_COUNT / typical if target_sum is None else target_sum)
+        if target_sum is None:
+            typical = streamed_median(lambda: (s * idf[rows.indices] for rows, s in _shares(module, x, codes)))
+            target_sum = TYPICAL_COUNT / (typical or 1.0)
+        module.target_sum.fill_(target_sum)
+
+
+def _shares(module: FrozenProjection, x: Any, codes: Codes) -> Iterator[tuple[SparseRows, Floats]]:
+    """Yield blocks of rows and, of each of their stored values, the share of what the row measured."""
+    for at, block in row_blocks(x, sparse=True):
+        rows = as_tensors(block)
+        assert isinstance(rows, SparseRows)
+        values = module.measured(rows, torch.from_numpy(codes[at]))
+        shares = values / rows.repeat(rows.map_values(values).row_sums().clamp_min(1e-12))
+        yield rows, shares.double().numpy()

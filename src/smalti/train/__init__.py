@@ -7,6 +7,7 @@ from ._balanced import BalancedBatchSampler
 from ._callbacks import EveryEpochs, RestoreBest, SeedEpochs, WriteCheckpoint
 from ._carry import CarryState
 from ._history import History, joined
+from ._locality import Locality
 from ._options import PlanOptions
 from ._paired import MosaicBatchSampler
 from ._plans import MosaicPlan
@@ -14,6 +15,7 @@ from ._processes import ShareBuffers, StopTogether, is_distributed, one_voice, r
 from ._row_adamw import RowAdamW
 from ._sampler import EpochSampler, MakeSampler, rank_and_world
 from ._splitter import MosaicSplitter
+from ._streaming import StreamedBatches
 from ._tell_time import TellTime
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "CarryState",
     "EpochSampler",
     "History",
+    "Locality",
     "MakeSampler",
     "MosaicBatchSampler",
     "MosaicPlan",
@@ -33,6 +36,7 @@ __all__ = [
     "SeedEpochs",
     "ShareBuffers",
     "StopTogether",
+    "StreamedBatches",
     "TellTime",
     "WriteCheckpoint",
     "is_distributed",

@@ -24,6 +24,9 @@ class BalancedBatchSampler(EpochSampler):
     labelled cells are appended, drawn with replacement by class, so that a class of one cell is seen in every few
     batches and so is a label that few cells have.
 
+    For data on disk (:attr:`locality`) runs of neighbouring cells are shuffled and mixed in windows; the labelled cells
+    that are appended come from anywhere, so that reading is slower the more of them there are.
+
     Under distributed training every process draws the same batches and keeps every ``world_size``-th of them.
 
     Parameters
@@ -73,7 +76,7 @@ class BalancedBatchSampler(EpochSampler):
         drawn = []
         for cells, size in zip(self.streams, self.sizes, strict=True):
             passes = int(np.ceil(max(self.n_batches, usable) * size / len(cells))) + 1
-            drawn.append(np.concatenate([rng.permutation(cells) for _ in range(passes)]))
+            drawn.append(np.concatenate([self.order(rng, cells, size, i * len(cells)) for i in range(passes)]))
         for i in range(usable):
             parts = [cells[i * size : (i + 1) * size] for cells, size in zip(drawn, self.sizes, strict=True)]
             extra = [

@@ -20,6 +20,9 @@ class MosaicBatchSampler(EpochSampler):
     Paired and other cells are two streams, each shuffled anew whenever it is exhausted, so that every cell of a stream
     is visited equally often. An epoch has as many batches as it takes to draw each cell once on average.
 
+    For data on disk (:attr:`locality`) streams are not shuffled as a whole: runs of neighbouring cells come in random
+    order and are mixed in windows, see :class:`Locality`. All else holds as in memory.
+
     Under distributed training every process draws the same batches and keeps every ``world_size``-th of them.
 
     Parameters
@@ -54,16 +57,21 @@ class MosaicBatchSampler(EpochSampler):
         self.epoch += 1
         usable = self.n_usable(world)
         drawn = max(self.n_batches, usable)  # with more processes than batches, some more
-        draws = [_draw(rng, cells, size, drawn) for cells, size in zip(self.streams, self.sizes, strict=True)]
+        draws = [self._draw(rng, cells, size, drawn) for cells, size in zip(self.streams, self.sizes, strict=True)]
         for i in range(rank, usable, world):
             yield np.concatenate([draw[i] for draw in draws]).tolist()
 
-
-def _draw(rng: np.random.Generator, cells: NDArray[np.int64], size: int, n_batches: int) -> NDArray[np.int64]:
-    """Return ``(n_batches, size)`` cells without repeats inside a batch."""
-    if size == 0 or len(cells) == 0:
-        return np.empty((n_batches, 0), dtype=np.int64)
-    per_pass = len(cells) // size
-    passes = int(np.ceil(n_batches / per_pass))
-    rows = [rng.permutation(cells)[: per_pass * size].reshape(per_pass, size) for _ in range(passes)]
-    return np.concatenate(rows)[:n_batches]
+    def _draw(self, rng: np.random.Generator, cells: NDArray[np.int64], size: int, n_batches: int) -> NDArray[np.int64]:
+        """Return ``(n_batches, size)`` cells without repeats inside a batch."""
+        if size == 0 or len(cells) == 0:
+            return np.empty((n_batches, 0), dtype=np.int64)
+        per_pass = len(cells) // size
+        rows: list[NDArray[np.int64]] = []
+        left = cells[:0]
+        for i in range(int(np.ceil(n_batches / per_pass))):
+            order = self.order(rng, cells, size, i * per_pass * size)
+            if self.locality is not None:  # what one pass leaves over comes first in the next
+                order = np.concatenate([left, order[~np.isin(order, left)]])
+                left = order[per_pass * size :]
+            rows.append(order[: per_pass * size].reshape(per_pass, size))
+        return np.concatenate(rows)[:n_batches]

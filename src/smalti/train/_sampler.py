@@ -14,6 +14,8 @@ from torch.utils.data import Sampler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ._locality import Locality
+
 
 class EpochSampler(Sampler[list[int]], ABC):
     """Draws the batches of an epoch, as lists of positions among the training cells.
@@ -31,6 +33,9 @@ class EpochSampler(Sampler[list[int]], ABC):
     sizes: list[int]
     """Cells that a batch takes from each of the streams that the sampler keeps."""
 
+    locality: Locality | None = None
+    """For data on disk, how far batches stray from the order of the cells there."""
+
     def __init__(self, seed: int = 0) -> None:
         self.seed, self.epoch = seed, 0
 
@@ -45,6 +50,32 @@ class EpochSampler(Sampler[list[int]], ABC):
     def set_epoch(self, epoch: int) -> None:
         """Choose the stream of the next epoch, so that resumed training continues where it stopped."""
         self.epoch = epoch
+
+    def windows(self) -> list[int]:
+        """Return how many successive batches of this process lie together on disk; all of size 1 in memory."""
+        world = self.process()[1]
+        if self.locality is None:
+            return [1] * len(self)
+        return np.diff(self.locality.ends(self.n_usable(world), world) // world, prepend=0).tolist()
+
+    def order(self, rng: np.random.Generator, cells: NDArray[np.int64], size: int, start: int = 0) -> NDArray[np.int64]:
+        """Return the cells of a stream in a new order.
+
+        Parameters
+        ----------
+        rng
+            Source of chance.
+        cells
+            The stream, rising.
+        size
+            Cells that a batch takes of it.
+        start
+            Cells of the stream that were taken before in this epoch.
+        """
+        if self.locality is None:
+            return rng.permutation(cells)
+        world = self.process()[1]
+        return self.locality.order(rng, cells, self.locality.ends(self.n_usable(world), world) * size - start)
 
     def process(self) -> tuple[int, int]:
         """Return the number of this process and how many there are; ``(0, 1)`` without distributed training."""

@@ -32,6 +32,7 @@ from smalti.data import (
     resolve_modalities,
     to_device,
 )
+from smalti.train import Locality, StreamedBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,8 +83,8 @@ class MosaicHost(BaseModelClass):
     def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
         """Not offered: batches of a single AnnData from disk have no modalities."""
         raise NotImplementedError(
-            f"{cls.__name__} reads modalities from a MuData in memory, not from an annbatch loader: call "
-            f"`{cls.__name__}.setup_mudata(mdata)`."
+            f"{cls.__name__} reads modalities from a MuData, in memory or on disk, not from an annbatch loader: call "
+            f"`{cls.__name__}.setup_mudata(mdata)`, with `mdata = sm.data.open_mosaic(path)` for data on disk."
         )
 
     @classmethod
@@ -104,7 +105,8 @@ class MosaicHost(BaseModelClass):
         Parameters
         ----------
         mdata
-            The mosaic: any two or more modalities, any presence pattern, raw values sparse or dense.
+            The mosaic: any two or more modalities, any presence pattern, raw values sparse or dense, in memory or on
+            disk (:func:`smalti.data.open_mosaic`).
         modalities
             Names, or a mapping of names to a likelihood (``"nb"``) or a :class:`~smalti.data.Modality`. By default all
             modalities, likelihoods inferred from the values and logged.
@@ -233,10 +235,12 @@ class MosaicHost(BaseModelClass):
         mdata = self._validate_anndata(mdata)
         dataset = self.get_anndata_manager(mdata, required=True).create_torch_dataset(positions(mdata, indices))
         step = INFERENCE_BATCH if batch_size is None else check_count(batch_size, "batch_size")
+        batches = [np.arange(start, min(start + step, len(dataset))) for start in range(0, len(dataset), step)]
+        locality = Locality.of(dataset, step)
+        window = 1 if locality is None else locality.batches
         self.module.eval()
         with torch.no_grad():
-            for start in range(0, len(dataset), step):
-                minibatch = dataset[np.arange(start, min(start + step, len(dataset)))]
+            for minibatch in StreamedBatches(dataset, batches, lambda: [window]):
                 yield to_device(minibatch, self.module.device)
 
     def with_modality(

@@ -15,7 +15,7 @@ from smalti._validate import check_count, check_in_range
 from smalti.data import COUNT_LIKELIHOODS, find_patterns, measured_matrix, row_maps
 
 from ._imputation import Imputation, Stack, conformal_limits, skill_table
-from ._translation import TranslationMixin
+from ._stored_translation import StoredTranslationMixin
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -27,7 +27,7 @@ MIN_R2 = 0.02
 """Share of variance that must be explained on held-out cells for a feature to be filled in."""
 
 
-class ImputeMixin(TranslationMixin):
+class ImputeMixin(StoredTranslationMixin):
     """``impute`` of every model that decodes."""
 
     def impute(

@@ -88,6 +88,7 @@ class TrainingMixin(GateMixin):
         checkpoint: str | Path | None = None,
         resume: bool = False,
         num_workers: int = 0,
+        on_device: bool | Literal["auto"] = "auto",
         progress: bool | Literal["auto"] = "auto",
     ) -> None:
         """Train the model; afterwards ``history`` holds every logged term per epoch.
@@ -132,6 +133,9 @@ class TrainingMixin(GateMixin):
             Continue from ``checkpoint`` if it exists. The file must hold tensors and plain values only.
         num_workers
             Loader processes; 0 is fastest for data in memory.
+        on_device
+            Whether the data lie on the device, so that minibatches are gathered there. By default if that is a GPU and
+            they take at most 60 % of its free memory; otherwise they are copied one minibatch ahead.
         progress
             Whether to show a progress bar.
 
@@ -160,6 +164,7 @@ class TrainingMixin(GateMixin):
             make_sampler=self.make_sampler(batch_size),
             seed=self.random_state,
             num_workers=num_workers,
+            on_device=on_device,
         )
         if max_epochs is None:
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from smalti._validate import check_keys
-from smalti.data import COUNT_LIKELIHOODS, infer_encoder_input, make_reader
+from smalti.data import COUNT_LIKELIHOODS, infer_encoder_input, make_reader, read_blocks
 from smalti.nn import GATE_CONVENTION, SIGMA, FrozenProjection, SparseRows
 from smalti.pp import make_transform
 
@@ -119,10 +119,9 @@ class FittedGate:
         n_batch = self.n_batch
         total, squares = np.zeros(n_batch * g), np.zeros(g)
         step = max(1, min(8192, BLOCK_VALUES // g if not hasattr(self.x, "nnz") else 8192))
-        for start in range(0, n, step):
-            rows = np.arange(start, min(start + step, n))
+        for rows, block in read_blocks(reader, n, step):
             codes = torch.from_numpy(self.batch[rows])
-            values, _ = layer.map_values(reader.read(rows), codes)
+            values, _ = layer.map_values(block, codes)
             if isinstance(values, SparseRows):
                 at = (codes[values.row_index()] * g + values.indices).numpy()
                 total += np.bincount(at, values.values.numpy(), n_batch * g)

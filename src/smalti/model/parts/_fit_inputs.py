@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
+from smalti._disk import DiskMatrix
 from smalti._validate import check_count
 from smalti.data import (
     COUNT_LIKELIHOODS,
@@ -16,6 +17,7 @@ from smalti.data import (
     fit_scaled,
     linked_pairs,
     make_reader,
+    read_blocks,
 )
 from smalti.losses import FAMILIES
 from smalti.nn import DenseInput, FrozenProjection, ScaledInput
@@ -193,6 +195,8 @@ class FittedInputs:
             self.layers[name], self.components[name] = layer, z - centres[batch]
             return
         x = field.get_field_data(self.manager.adata)
+        if isinstance(x, DiskMatrix):  # until transforms read chunks themselves
+            x = x.to_memory()
         limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
         transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
@@ -244,9 +248,9 @@ class FittedInputs:
         reader = make_reader(x)
         n, g = x.shape
         total, size, log_library = np.zeros(g), np.zeros(g), np.zeros(n)
-        for start in range(0, n, CHUNK_ROWS):
-            rows = np.arange(start, min(start + CHUNK_ROWS, n))
-            block = reader.read(rows) if mask is None else _measured(reader.read(rows), mask, batch[rows])
+        step = min(CHUNK_ROWS, x.chunk_rows) if isinstance(x, DiskMatrix) else CHUNK_ROWS
+        for rows, block in read_blocks(reader, n, step):
+            block = block if mask is None else _measured(block, mask, batch[rows])
             sums, per_row = _sums(block, g, family.name == "bernoulli")
             log_library[rows] = np.log(np.maximum(per_row, 1))
             total += sums

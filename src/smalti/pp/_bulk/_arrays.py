@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from smalti._validate import shorten
-from smalti.pp._svd import CHUNK_ENTRIES
+from smalti.pp._rows import BLOCK_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class ColumnMoments:
 
 def blocks(x: Any, *, zero_is_missing: bool = False) -> Iterator[tuple[slice, Floats]]:
     """Yield consecutive rows as dense blocks of at most about two million values; missing ones are NaN."""
-    step = max(1, CHUNK_ENTRIES // max(x.shape[1], 1))
+    step = max(1, BLOCK_ENTRIES // max(x.shape[1], 1))
     for start in range(0, x.shape[0], step):
         rows = slice(start, min(start + step, x.shape[0]))
         part = x[rows]
