@@ -50,8 +50,10 @@ class DiskMatrix(ABC):
         """Return some rows, a stretch or by their numbers, as :meth:`take` does."""
         return self.take(np.arange(self.shape[0])[rows])
 
-    def iter_chunks(self, rows: NDArray[np.int64] | None = None, size: int | None = None) -> Iterator[Any]:
-        """Yield all rows, or some, in order and in pieces.
+    def iter_chunks(
+        self, rows: NDArray[np.int64] | None = None, size: int | None = None
+    ) -> Iterator[tuple[slice | NDArray[np.int64], Any]]:
+        """Yield all rows, or some, in order and in pieces: which rows, ``(n,)`` or a slice, and their values.
 
         Parameters
         ----------
@@ -64,7 +66,10 @@ class DiskMatrix(ABC):
         n = self.shape[0] if rows is None else len(rows)
         for start in range(0, n, step):
             stop = min(start + step, n)
-            yield self.take(np.arange(start, stop) if rows is None else rows[start:stop])
+            if rows is None:
+                yield slice(start, stop), self.take(np.arange(start, stop))
+            else:
+                yield rows[start:stop], self.take(rows[start:stop])
 
     def to_memory(self) -> Any:
         """Return all of it."""

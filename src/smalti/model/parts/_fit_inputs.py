@@ -195,8 +195,6 @@ class FittedInputs:
             self.layers[name], self.components[name] = layer, z - centres[batch]
             return
         x = field.get_field_data(self.manager.adata)
-        if isinstance(x, DiskMatrix):  # until transforms read chunks themselves
-            x = x.to_memory()
         limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
         transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
