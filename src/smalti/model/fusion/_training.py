@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.neighbors import KNeighborsClassifier
 
 from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
 from smalti.model.base import MosaicModel
 from smalti.model.parts import warm_start
+from smalti.pp import LinearJoint
 
 from ._clusters import BEYOND, MAX_AXES, choose_n_clusters, correlated_axes, stability_curve, start_clusters
+from ._communities import N_NEIGHBORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,28 +100,67 @@ class FusionTraining(MosaicModel):
             self._start_head()
         elif self.options.guard:
             self._guard()
+        wanted = self.weights.start > 0 and self.options.start == "joint"
+        if wanted and module.first_clusters is None and module.started:
+            module.first_clusters = torch.from_numpy(self._first_clusters()).to(module.device)
 
     # ------------------------------------------------------------------ the head
 
     def _start_head(self) -> None:
-        """Cluster the fused embedding of the training cells (paired ones if enough), and fit the head to it."""
+        """Cluster the training cells, and fit the head to the clusters."""
         z, views, paired = self._units()
         if not np.isfinite(z).all():
             return  # whoever checks losses says where it comes from
-        module = self.module
+        module, joint = self.module, self.options.start == "joint"
         enough = paired.sum() >= 10 * module.n_clusters
-        rows = np.flatnonzero(paired) if enough else np.arange(len(z))
+        rows = np.flatnonzero(paired) if enough and not joint else np.arange(len(z))
+        rows = _some(rows, self.random_state)
+        space = self._joint_latent()[self._training_cells()][rows] if joint else z[rows]
+        rows, space = rows[np.isfinite(space).all(axis=1)], space[np.isfinite(space).all(axis=1)]
         if self.n_clusters is None:
             most = min(int(module.n_axes) + BEYOND, self.options.max_clusters, len(rows) // 4)
             candidates = range(2, max(most, 2) + 1)
-            self.stability_ = stability_curve(z[rows], candidates, random_state=self.random_state)
+            self.stability_ = stability_curve(
+                space, candidates, start=self.options.start, random_state=self.random_state
+            )
             module.n_used.fill_(choose_n_clusters(self.stability_))
             logger.info("%d clusters, by stability on halves of the cells.", module.n_clusters)
-        if len(rows) > HEAD_CELLS:
-            rows = np.sort(np.random.default_rng(self.random_state).choice(rows, HEAD_CELLS, replace=False))
-        labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
+        labels = start_clusters(space, module.n_clusters, self.options.start, self.random_state)
         self._fit_head(z, views, rows, labels)
         module.started.fill_(True)
+
+    def _training_cells(self) -> NDArray[np.int64]:
+        return np.arange(self.adata.n_obs) if self._cells is None else self._cells
+
+    def _joint_latent(self) -> NDArray[np.float32]:
+        """Return the joint linear latent of all cells, ``(n_obs, d)``, fitted to those of training; NaN for none."""
+        values, maps = self.cell_components()
+        batch = self.adata_manager.codes()["batch"].astype(str)
+        cells = self._training_cells()
+        some = np.column_stack([rows[cells] >= 0 for rows in maps.values()]).any(axis=1)
+        cells = _some(cells[some], self.random_state)
+        linear = LinearJoint(random_state=self.random_state)
+        linear.fit(values, {name: rows[cells] for name, rows in maps.items()}, batch[cells])
+        return linear.transform(values, maps, batch)
+
+    def _first_clusters(self) -> NDArray[np.int64]:
+        """Return the clusters that the head started from, ``(n_obs,)``; held-out cells have that of their neighbours.
+
+        They depend on the data and the seed alone, so that a training that goes on finds the same.
+        """
+        z = self._joint_latent()
+        known = np.asarray(np.isfinite(z).all(axis=1))
+        cells = self._training_cells()
+        cells = _some(cells, self.random_state)
+        cells = cells[known[cells]]
+        labels = start_clusters(z[cells], self.module.n_clusters, "joint", self.random_state)
+        out = np.full(len(z), -1, dtype=np.int64)
+        near = KNeighborsClassifier(min(N_NEIGHBORS, len(cells))).fit(z[cells], labels)
+        others = np.setdiff1d(np.flatnonzero(known), cells)
+        if len(others):
+            out[others] = near.predict(z[others])
+        out[cells] = labels
+        return out
 
     def _fit_head(
         self, z: NDArray[np.float32], views: dict[str, NDArray[np.float32]], rows: NDArray[np.int64], labels: Any
@@ -126,7 +168,7 @@ class FusionTraining(MosaicModel):
         """Fit the head to clusters of some cells, seen fused and by each of their modalities."""
         module = self.module
         if len(rows) > HEAD_CELLS:
-            chosen = np.random.default_rng(self.random_state).choice(len(rows), HEAD_CELLS, replace=False)
+            chosen = _some(np.arange(len(rows)), self.random_state)
             rows, labels = rows[chosen], labels[chosen]
         xs, ys = [z[rows]], [labels]
         for units in views.values():
@@ -232,6 +274,13 @@ class FusionTraining(MosaicModel):
                     f"{covered:.0%} of the paired cells teach: {'lower' if covered < 0.2 else 'raise'} `threshold`."
                 )
         return said
+
+
+def _some(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
+    """Return at most :data:`HEAD_CELLS` of the rows, in order."""
+    if len(rows) <= HEAD_CELLS:
+        return rows
+    return np.sort(np.random.default_rng(random_state).choice(rows, HEAD_CELLS, replace=False))
 
 
 def _finite(values: dict[str, NDArray[np.float32]]) -> bool:
