@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +120,8 @@ class DiskCSR(DiskMatrix):
 
     def __init__(self, group: Any, shape: tuple[int, int]) -> None:
         self.group, self.shape = group, (int(shape[0]), int(shape[1]))
-        self._data, self._indices = group["data"], group["indices"]
+        with fast_codecs():
+            self._data, self._indices = group["data"], group["indices"]
         self.indptr = np.asarray(group["indptr"][:], dtype=np.int64)
         self.dtype, self.nnz = np.dtype(self._data.dtype), int(self.indptr[-1])
 
@@ -249,6 +254,19 @@ def _stretches(array: Any, n: int = 16, length: int = 1000) -> NDArray[Any]:
         return np.asarray(array[:])
     starts = np.linspace(0, size - length, n).astype(np.int64)
     return np.concatenate([np.asarray(array[int(a) : int(a) + length]) for a in starts])
+
+
+@contextmanager
+def fast_codecs() -> Iterator[None]:
+    """Let arrays of zarr that are opened inside be decoded by zarrs, where it is installed; others stay as they are."""
+    if "zarr" not in sys.modules or importlib.util.find_spec("zarrs") is None:
+        yield
+        return
+    import zarr
+
+    importlib.import_module("zarrs")
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        yield
 
 
 def on_disk(x: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from types import ModuleType
 
 import mudata
 import numpy as np
@@ -11,7 +13,7 @@ import scipy.sparse as sp
 from _factories import make_mosaic
 from anndata import AnnData
 
-from smalti._disk import DiskMatrix
+from smalti._disk import DiskMatrix, fast_codecs
 from smalti._mudata import build_mudata, no_pull
 from smalti._storable import write_mudata
 from smalti.data import Modality, open_mosaic, stored_matrix
@@ -232,6 +234,16 @@ def test_rows_in_any_order_with_repeats_and_gaps(tmp_path, monkeypatch):
                 assert abs(found - x[rows]).sum() == 0
             parts = [piece for _, piece in y.iter_chunks(size=7)]
             assert abs((sp.vstack(parts) if sp.issparse(x) else np.vstack(parts)) - x).sum() == 0
+
+
+def test_zarrs_decodes_where_it_is_installed_and_only_what_smalti_opens(tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    monkeypatch.setitem(sys.modules, "zarrs", ModuleType("zarrs"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "zarrs" or None)
+    before = zarr.config.get("codec_pipeline.path")
+    with fast_codecs():
+        assert zarr.config.get("codec_pipeline.path") == "zarrs.ZarrsCodecPipeline"
+    assert zarr.config.get("codec_pipeline.path") == before
 
 
 def test_models_train_and_answer_as_in_memory(tmp_path):
