@@ -25,6 +25,9 @@ CHUNK_VALUES = 2_000_000
 """Values of a chunk when a matrix is gone through in order."""
 CHUNK_ROWS = 16_384
 """Rows of such a chunk at most."""
+FIT_VALUES = 100_000_000
+"""Stored values of the cells by which the directions of data on disk are found, at most; with columns and what is made
+of them, they take about 1.5 GB."""
 GAP_VALUES = 65_536
 """Values between two rows up to which reading on is cheaper than a new start."""
 
@@ -74,6 +77,13 @@ class DiskMatrix(ABC):
                 yield slice(start, stop), self.take(np.arange(start, stop))
             else:
                 yield rows[start:stop], self.take(rows[start:stop])
+
+    def some_rows(self, values: int, random_state: int = 0) -> NDArray[np.int64]:
+        """Return random rows, rising, that hold about so many stored values; all if there are no more."""
+        n = self.shape[0]
+        if self.nnz <= values:
+            return np.arange(n)
+        return np.sort(np.random.default_rng(random_state).permutation(n)[: max(1, int(n * (values / self.nnz)))])
 
     def to_memory(self) -> Any:
         """Return all of it."""
@@ -254,6 +264,11 @@ def _stretches(array: Any, n: int = 16, length: int = 1000) -> NDArray[Any]:
         return np.asarray(array[:])
     starts = np.linspace(0, size - length, n).astype(np.int64)
     return np.concatenate([np.asarray(array[int(a) : int(a) + length]) for a in starts])
+
+
+def rows_to_fit(x: Any, random_state: int) -> NDArray[np.int64] | None:
+    """Return the cells by which directions of a matrix are found, rising; ``None`` for all of one in memory."""
+    return x.some_rows(FIT_VALUES, random_state) if isinstance(x, DiskMatrix) else None
 
 
 @contextmanager

@@ -13,12 +13,13 @@ import scipy.sparse as sp
 from _factories import make_mosaic
 from anndata import AnnData
 
-from smalti._disk import DiskMatrix, fast_codecs
+from smalti._disk import DiskMatrix, fast_codecs, rows_to_fit
 from smalti._mudata import build_mudata, no_pull
 from smalti._storable import write_mudata
 from smalti.data import Modality, open_mosaic, stored_matrix
 from smalti.model import CLUE
 from smalti.nn import SparseRows
+from smalti.pp import LSI
 from smalti.train import StreamedBatches
 
 PLACES = ("h5mu", "backed", "zarr")
@@ -186,6 +187,27 @@ def test_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < size / 3
+
+
+def test_directions_are_found_by_some_cells_and_centres_by_all(tmp_path, monkeypatch):
+    mdata = make_mosaic(n_obs=900, pattern="paired")
+    batch = np.unique(mdata.obs["batch"], return_inverse=True)[1]
+    lazy = put(mdata, tmp_path, "h5mu")
+    x = stored_matrix(lazy["a"], None, "a")
+    exact = LSI(3).fit(mdata["a"].X, batch=batch)
+    every = LSI(3).fit(x, batch=batch, rows=rows_to_fit(x, 0))
+    np.testing.assert_allclose(every.singular_values, exact.singular_values, rtol=1e-4)
+    monkeypatch.setattr("smalti._disk.FIT_VALUES", x.nnz // 2)
+    rows = rows_to_fit(x, 0)
+    assert 400 < len(rows) < 500
+    assert (np.diff(rows) > 0).all()
+    some = LSI(3).fit(x, batch=batch, rows=rows)
+    a, b = (np.linalg.qr(each.module.weight.numpy())[0] for each in (some, exact))
+    assert np.linalg.svd(a.T @ b)[1].min() > 0.9
+    z = some.transform(x, batch=batch)
+    for code in np.unique(batch):
+        np.testing.assert_allclose(z[batch == code].mean(axis=0), 0, atol=1e-4)
+    assert rows_to_fit(mdata["a"].X, 0) is None
 
 
 def test_values_stored_by_features_are_refused(tmp_path):

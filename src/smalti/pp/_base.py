@@ -100,6 +100,7 @@ class LinearTransform(ABC):
         batch: ArrayLike | None = None,
         n_batch: int | None = None,
         feature_mask: ArrayLike | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> Self:
         """Fit to the raw values of some cells.
 
@@ -114,6 +115,8 @@ class LinearTransform(ABC):
             Number of batches, by default the largest code plus one.
         feature_mask
             ``(n_batch, G)`` boolean, which features a batch measured. Unmeasured ones count as missing.
+        rows
+            Cells to find directions by, all by default; they are held in memory. Centres of batches are those of all.
 
         Returns
         -------
@@ -129,8 +132,8 @@ class LinearTransform(ABC):
         n, g = X.shape
         codes, n_batch = check_batch(batch, n, n_batch)
         module, singular = fit_projection(
-            X,
-            codes,
+            X if rows is None else X[rows],
+            codes if rows is None else codes[rows],
             n_batch,
             check_mask(feature_mask, n_batch, g),
             self._recipe,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from smalti._disk import DiskMatrix
+from smalti._disk import DiskMatrix, rows_to_fit
 from smalti._validate import check_count
 from smalti.data import (
     COUNT_LIKELIHOODS,
@@ -199,7 +199,9 @@ class FittedInputs:
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
         transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
         try:
-            transform.fit(x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name])
+            transform.fit(
+                x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name], rows=rows_to_fit(x, random_state)
+            )
         except ValueError as error:
             raise ValueError(
                 f"Modality {name!r}: {error} Leave it out of `modalities`, or look at its values."
