@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,9 @@ CHUNK_VALUES = 2_000_000
 """Values of a chunk when a matrix is gone through in order."""
 CHUNK_ROWS = 16_384
 """Rows of such a chunk at most."""
+FIT_VALUES = 100_000_000
+"""Stored values of the cells by which the directions of data on disk are found, at most; with columns and what is made
+of them, they take about 1.5 GB."""
 GAP_VALUES = 65_536
 """Values between two rows up to which reading on is cheaper than a new start."""
 
@@ -50,8 +57,10 @@ class DiskMatrix(ABC):
         """Return some rows, a stretch or by their numbers, as :meth:`take` does."""
         return self.take(np.arange(self.shape[0])[rows])
 
-    def iter_chunks(self, rows: NDArray[np.int64] | None = None, size: int | None = None) -> Iterator[Any]:
-        """Yield all rows, or some, in order and in pieces.
+    def iter_chunks(
+        self, rows: NDArray[np.int64] | None = None, size: int | None = None
+    ) -> Iterator[tuple[slice | NDArray[np.int64], Any]]:
+        """Yield all rows, or some, in order and in pieces: which rows, ``(n,)`` or a slice, and their values.
 
         Parameters
         ----------
@@ -64,7 +73,17 @@ class DiskMatrix(ABC):
         n = self.shape[0] if rows is None else len(rows)
         for start in range(0, n, step):
             stop = min(start + step, n)
-            yield self.take(np.arange(start, stop) if rows is None else rows[start:stop])
+            if rows is None:
+                yield slice(start, stop), self.take(np.arange(start, stop))
+            else:
+                yield rows[start:stop], self.take(rows[start:stop])
+
+    def some_rows(self, values: int, random_state: int = 0) -> NDArray[np.int64]:
+        """Return random rows, rising, that hold about so many stored values; all if there are no more."""
+        n = self.shape[0]
+        if self.nnz <= values:
+            return np.arange(n)
+        return np.sort(np.random.default_rng(random_state).permutation(n)[: max(1, int(n * (values / self.nnz)))])
 
     def to_memory(self) -> Any:
         """Return all of it."""
@@ -111,7 +130,8 @@ class DiskCSR(DiskMatrix):
 
     def __init__(self, group: Any, shape: tuple[int, int]) -> None:
         self.group, self.shape = group, (int(shape[0]), int(shape[1]))
-        self._data, self._indices = group["data"], group["indices"]
+        with fast_codecs():
+            self._data, self._indices = group["data"], group["indices"]
         self.indptr = np.asarray(group["indptr"][:], dtype=np.int64)
         self.dtype, self.nnz = np.dtype(self._data.dtype), int(self.indptr[-1])
 
@@ -244,6 +264,24 @@ def _stretches(array: Any, n: int = 16, length: int = 1000) -> NDArray[Any]:
         return np.asarray(array[:])
     starts = np.linspace(0, size - length, n).astype(np.int64)
     return np.concatenate([np.asarray(array[int(a) : int(a) + length]) for a in starts])
+
+
+def rows_to_fit(x: Any, random_state: int) -> NDArray[np.int64] | None:
+    """Return the cells by which directions of a matrix are found, rising; ``None`` for all of one in memory."""
+    return x.some_rows(FIT_VALUES, random_state) if isinstance(x, DiskMatrix) else None
+
+
+@contextmanager
+def fast_codecs() -> Iterator[None]:
+    """Let arrays of zarr that are opened inside be decoded by zarrs, where it is installed; others stay as they are."""
+    if "zarr" not in sys.modules or importlib.util.find_spec("zarrs") is None:
+        yield
+        return
+    import zarr
+
+    importlib.import_module("zarrs")
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        yield
 
 
 def on_disk(x: Any) -> bool:
