@@ -154,8 +154,9 @@ def _start(outputs: FusionOutputs, first: Tensor) -> Tensor:
 
     Not on each modality of paired cells: encoders would learn by heart what their modality does not see.
     """
-    known = F.one_hot(first.clamp(min=0), outputs.n_clusters) * (first >= 0)[:, None]
-    return soft_cross_entropy(outputs.head(fuse_units(outputs.embeddings, outputs.present, outputs.weights)), known)
+    known = first[:, None] == torch.arange(outputs.n_clusters, device=first.device)
+    fused = fuse_units(outputs.embeddings, outputs.present, outputs.weights)
+    return soft_cross_entropy(outputs.head(fused), known.to(fused.dtype))
 
 
 def _pseudo(outputs: FusionOutputs, fused: Tensor, taught: PseudoLabels) -> Tensor:
