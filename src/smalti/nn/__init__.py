@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ._attention import ChannelTransformer, Stream
+from ._attention import ChannelTransformer
+from ._channels import Stream
 from ._decoder import Decoder, MeanLink, OutputLayer, add_to_first
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
 from ._dropout import Dropout
 from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
+from ._everything_at_once import EverythingAtOnce
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
 from ._feature_gate import DrawnGate, FeatureGate, GateKind
 from ._gates import (
@@ -58,6 +60,7 @@ __all__ = [
     "Discriminator",
     "DrawnGate",
     "Dropout",
+    "EverythingAtOnce",
     "FrozenProjection",
     "FeatureGate",
     "Fusion",
