@@ -54,7 +54,7 @@ VARIANTS: dict[str, dict] = {
     "mma rows 1, 2": {"variant": "mma"},
     "eao": {"variant": "eao"},
 }
-"""The published comparison is the first against the last but one; what lies between separates attention from loss terms."""
+"""The published comparison is of the first with ``mma``; what lies between separates attention from loss terms."""
 
 
 def holes(mdata, sparsity: float, seed: int):

@@ -21,10 +21,10 @@ def blobs(n: int, k: int, d: int = 8, seed: int = 0, weights=None, spread: float
 
 def test_the_rule_takes_the_smallest_number_as_stable_as_the_best() -> None:
     curve = pd.DataFrame(
-        {"stability": [0.5, 0.88, 0.9, 0.7], "standard_error": [0.1, 0.01, 0.03, 0.0]}, index=[2, 3, 4, 5]
+        {"information": [0.5, 0.88, 0.9, 0.7], "information_error": [0.1, 0.01, 0.03, 0.0]}, index=[2, 3, 4, 5]
     )
     assert choose_n_clusters(curve) == 3
-    curve["standard_error"] = 0.01
+    curve["information_error"] = 0.01
     assert choose_n_clusters(curve) == 4
 
 
@@ -33,6 +33,14 @@ def test_the_rule_takes_the_smallest_number_as_stable_as_the_best() -> None:
 def test_planted_clusters_are_counted(k, start) -> None:
     z, _ = blobs(600, k, d=10)
     assert choose_n_clusters(stability_curve(z, range(2, 13), n_rounds=4, start=start)) == k
+
+
+def test_a_few_odd_cells_do_not_make_two_clusters_of_all() -> None:
+    z, _ = blobs(600, 4)
+    z[:20] = 30 + 0.1 * np.random.default_rng(1).normal(size=(20, 8))
+    curve = stability_curve(z, range(2, 9), n_rounds=4, start="graph")
+    assert curve.loc[2, "stability"] > 0.99
+    assert choose_n_clusters(curve) in (4, 5)
 
 
 def test_a_small_cluster_far_away_outlives_large_ones_that_touch() -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy.stats import entropy
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, mutual_info_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from smalti.pp import LinearCCA, LinearJoint
@@ -103,22 +104,33 @@ def stability_curve(
 
     Returns
     -------
-    One row per candidate (the index): ``stability``, at most 1, and ``standard_error``.
+    One row per candidate (the index): ``stability``, the adjusted Rand index, at most 1; ``information``, the mutual
+    information of the two results less the mean of what each says beyond it, in nats; and the standard error of each.
     """
     rng = np.random.default_rng(random_state)
     if len(z) > MAX_CELLS:
         z = z[np.sort(rng.choice(len(z), MAX_CELLS, replace=False))]
     half, numbers = len(z) // 2, list(candidates)
     carry = _carried_means if start == "kmeans" or half < PER_CLUSTER * max(numbers) else _carried_communities
-    scores = np.empty((n_rounds, len(numbers)))
-    for row in scores:
+    rand, shared = np.empty((2, n_rounds, len(numbers)))
+    for row in range(n_rounds):
         order, seed = rng.permutation(len(z)), int(rng.integers(2**31))
         first, second = (carry(z, at, numbers, seed) for at in (order[:half], order[half:]))
-        row[:] = [adjusted_rand_score(a, b) for a, b in zip(first, second, strict=True)]
-    return pd.DataFrame(
-        {"stability": scores.mean(axis=0), "standard_error": scores.std(axis=0, ddof=1) / np.sqrt(n_rounds)},
-        index=pd.Index(numbers, name="n_clusters"),
-    )
+        rand[row] = [adjusted_rand_score(a, b) for a, b in zip(first, second, strict=True)]
+        shared[row] = [_net_information(a, b) for a, b in zip(first, second, strict=True)]
+    columns = {}
+    for name, values in (("stability", rand), ("information", shared)):
+        columns[name] = values.mean(axis=0)
+        columns["standard_error" if name == "stability" else "information_error"] = values.std(
+            axis=0, ddof=1
+        ) / np.sqrt(n_rounds)
+    return pd.DataFrame(columns, index=pd.Index(numbers, name="n_clusters"))
+
+
+def _net_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """Return what two clusterings have in common less what they do not, ``I(a, b) - (H(a | b) + H(b | a)) / 2``."""
+    entropies = [entropy(np.bincount(labels)) for labels in (a, b)]
+    return float(2 * mutual_info_score(a, b) - np.mean(entropies))
 
 
 def _carried_means(
@@ -137,9 +149,13 @@ def _carried_communities(
 
 
 def choose_n_clusters(curve: pd.DataFrame) -> int:
-    """Return the smallest number of clusters whose stability is within one standard error of the highest."""
-    best = curve["stability"].idxmax()
-    enough = curve["stability"] >= curve.loc[best, "stability"] - curve.loc[best, "standard_error"]
+    """Return the smallest number of clusters that says as much on which halves agree as any, to a standard error.
+
+    The adjusted Rand index alone prefers few clusters, such as a handful of odd cells beside all others, because there
+    is nothing to disagree about; a further cluster counts here if halves agree on more than half of what it says.
+    """
+    best = curve["information"].idxmax()
+    enough = curve["information"] >= curve.loc[best, "information"] - curve.loc[best, "information_error"]
     return int(curve.index[enough][0])
 
 

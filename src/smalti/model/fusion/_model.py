@@ -48,7 +48,7 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
     registry
         Registry of a stored model, instead of data; ``load`` fills it in.
     n_clusters
-        Number of clusters. By default the smallest number that is as stable on halves of the cells as any;
+        Number of clusters. By default the smallest number that says as much on which halves of the cells agree as any;
         ``stability_`` holds the curve. Stable clusters may still be finer than what you call a cell type: give the
         number if you know it.
     n_latent
