@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 import smalti as sm
 from smalti.data import to_device
-from smalti.model.base._training import epochs_between_checks
+from smalti.model.base._checks import epochs_between_checks
 from smalti.train import History, StopTogether, _processes, is_distributed, joined, one_voice, resolve_strategy
 from smalti.train._processes import average_rows, gather_sums
 

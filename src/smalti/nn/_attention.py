@@ -11,7 +11,7 @@ from ._dropout import Dropout
 from ._transformer import TransformerBlock, Wiring, attend, linear_parts, split_heads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -123,12 +123,17 @@ class ChannelTransformer(nn.Module):
         pooled = self._pool(x, self.queries[position].expand(x.shape[0], -1), mask)
         return Stream(keys, values, mask, pooled if skip is None else pooled + skip, skip)
 
-    def pooled(self, streams: Sequence[Stream | None], where: Tensor) -> Tensor:
-        """Return the embedding of every modality, ``(B, M, width)``; zero where a cell does not have it."""
+    def pooled(
+        self, streams: Sequence[Stream | None], where: Tensor, cells: Mapping[int, Tensor] | None = None
+    ) -> Tensor:
+        """Return the embedding of every modality, ``(B, M, width)``; zero where a cell does not have it.
+
+        ``cells`` are the positions of what is in ``where``, ``(n,)`` by modality; without them a GPU is waited for.
+        """
         out = self.queries.new_zeros(*where.shape, self.width)
         for m, stream in enumerate(streams):
             if stream is not None:
-                rows = torch.nonzero(where[:, m]).ravel()
+                rows = torch.nonzero(where[:, m]).ravel() if cells is None else cells[m]
                 out = out.index_put((rows, torch.full_like(rows, m)), stream.pooled.to(out.dtype))
         return out
 
@@ -138,6 +143,7 @@ class ChannelTransformer(nn.Module):
         where: Tensor,
         use: Tensor | None = None,
         channels: Sequence[int] | None = None,
+        patterns: Mapping[tuple[int, ...], Tensor] | None = None,
     ) -> Tensor:
         """Return the embedding of every channel, ``(B, C, width)``; zero where a cell has none of its modalities.
 
@@ -151,32 +157,42 @@ class ChannelTransformer(nn.Module):
             ``(B, M)`` bool, modalities to look at, among those in ``where``; all of them by default.
         channels
             Channels to compute; all by default. Channels do not depend on each other.
+        patterns
+            Positions of the cells that have exactly some modalities of ``use``; without them a GPU is waited for.
         """
-        use, wanted = where if use is None else use, range(len(self.channels)) if channels is None else channels
-        chosen = torch.tensor(list(wanted), device=use.device)
+        use, chosen = where if use is None else use, list(range(len(self.channels)) if channels is None else channels)
         row = torch.cumsum(where, 0) - 1
-        code = use.long() @ (1 << torch.arange(self.n_modalities, device=use.device))
+        patterns = self._patterns(use) if patterns is None else patterns
         out = self.queries.new_zeros(use.shape[0], len(chosen), self.width)
         out = out + 0.0 * (self.fusion.sum() + self.queries.sum())  # every process knows every parameter
-        for pattern in torch.unique(code).tolist():
-            here = [m for m in range(self.n_modalities) if pattern >> m & 1]
-            live = torch.nonzero(self.membership[chosen][:, here].any(1)).ravel()
-            if len(live) == 0:
-                continue
-            cells = torch.nonzero(code == pattern).ravel()
-            found = self._fuse_pattern(streams, {m: row[cells, m] for m in here}, chosen[live], len(cells))
-            out = out.index_put((cells[:, None], live[None]), found.to(out.dtype))
+        for here, cells in patterns.items():
+            live = [i for i, channel in enumerate(chosen) if set(here) & set(self.channels[channel])]
+            if live and len(cells):
+                found = self._fuse_pattern(
+                    streams, {m: row[cells, m] for m in here}, [chosen[i] for i in live], len(cells)
+                )
+                at = torch.tensor(live, device=out.device)
+                out = out.index_put((cells[:, None], at[None]), found.to(out.dtype))
         return out
 
+    def _patterns(self, use: Tensor) -> dict[tuple[int, ...], Tensor]:
+        """Return the positions of the cells of every pattern, which a device has to be asked for."""
+        code = use.long() @ (1 << torch.arange(self.n_modalities, device=use.device))
+        return {
+            tuple(m for m in range(self.n_modalities) if pattern >> m & 1): torch.nonzero(code == pattern).ravel()
+            for pattern in torch.unique(code).tolist()
+        }
+
     def _fuse_pattern(
-        self, streams: Sequence[Stream | None], rows: dict[int, Tensor], channels: Tensor, n: int
+        self, streams: Sequence[Stream | None], rows: dict[int, Tensor], chosen: list[int], n: int
     ) -> Tensor:
         """Fuse ``n`` cells that have the same modalities, at ``rows`` of their streams; ``(n, C, width)``."""
         parts: list[tuple[Stream, Tensor | slice]] = []
         for m, cells in rows.items():
             stream = cast("Stream", streams[m])
             parts.append((stream, cells if len(cells) < len(stream.pooled) else slice(None)))  # all rows: no copy
-        mask = self._mask(channels, rows, parts, n)
+        mask = self._mask(chosen, rows, parts, n)
+        channels = torch.tensor(chosen, device=self.fusion.device)
         x = self.fusion[channels].flatten(0, 1).expand(n, -1, -1)
         for layer, block in enumerate(self._blocks()):
             residual, q, k, v = block.project(x)
@@ -193,22 +209,26 @@ class ChannelTransformer(nn.Module):
         return out
 
     def _mask(
-        self, channels: Tensor, rows: dict[int, Tensor], parts: Sequence[tuple[Stream, Tensor | slice]], n: int
+        self, chosen: list[int], rows: dict[int, Tensor], parts: Sequence[tuple[Stream, Tensor | slice]], n: int
     ) -> Tensor | None:
         """Return who may look at whom, fusion tokens first among the keys; ``None`` if all may look at all."""
-        device = channels.device
-        owner = torch.arange(len(channels), device=device).repeat_interleave(self.n_fusion)
-        sizes = torch.tensor([stream.keys[0].shape[2] for stream, _ in parts], device=device)
-        sees = self.membership[channels][:, list(rows)].repeat_interleave(sizes, dim=1)[owner]
+        device = self.fusion.device
+        sizes = [stream.keys[0].shape[2] for stream, _ in parts]
+        owner = torch.arange(len(chosen), device=device).repeat_interleave(
+            self.n_fusion, output_size=len(chosen) * self.n_fusion
+        )
+        member = self.membership[torch.tensor(chosen, device=device)]
+        sees = torch.cat([member[:, [m]].expand(-1, size) for m, size in zip(rows, sizes, strict=True)], dim=1)[owner]
         mask = torch.cat([owner[:, None] == owner[None], sees], dim=1)
         if any(stream.mask is not None for stream, _ in parts):
             tokens = [
-                mask.new_ones(n, int(size)) if stream.mask is None else stream.mask[at]
+                mask.new_ones(n, size) if stream.mask is None else stream.mask[at]
                 for (stream, at), size in zip(parts, sizes, strict=True)
             ]
             measured = torch.cat([mask.new_ones(n, len(owner)), *tokens], dim=1)
             return (mask & measured[:, None])[:, None]
-        return None if bool(mask.all()) else mask
+        everything = len(chosen) == 1 and set(rows) <= set(self.channels[chosen[0]])
+        return None if everything else mask
 
     def _pool(self, x: Tensor, queries: Tensor, mask: Tensor | None = None) -> Tensor:
         """Read ``(n, T, width)`` with a learned query per row, ``(n, width)``; its residual is the query."""

@@ -36,6 +36,7 @@ from smalti.train import (
 )
 
 from ._checkpoint import safe_checkpoint, training_identity
+from ._checks import epochs_between_checks
 from ._gates import GateMixin
 from ._running import quiet, run_training
 
@@ -51,11 +52,6 @@ logger = logging.getLogger(__name__)
 
 MONITOR, BEST_EPOCH = "monitor_validation", "best_epoch"
 """What early stopping looks at: the weighted sum of all terms but adversarial ones, on validation cells."""
-MAX_CHECKS = 60
-"""Most validation passes per training; each costs about as much as an epoch of its size."""
-MIN_CHECKS, CHECK_SHARE = 20, 0.04
-"""Fewer validation passes than this are made only of shorter trainings; above that they may cost this share of the
-training."""
 FEW_BATCHES, QUICK = 2, 8
 """With so few batches per epoch, training waits for an eighth of all passes instead of a third: the network sees the
 same cells hundreds of times, and over-fits early (four omics of 92 patients: best at epoch 75 of 1,500)."""
@@ -290,14 +286,3 @@ class TrainingMixin(GateMixin):
 
     def _before_training(self, splitter: MosaicSplitter) -> None:
         """Initialise what depends on which cells are for training."""
-
-
-def epochs_between_checks(max_epochs: int, splitter: MosaicSplitter) -> int:
-    """Return after how many epochs to validate, so that it costs a few percent of the training.
-
-    A pass costs about as much as half a training batch per 256 cells, and at least as one.
-    """
-    rare = max(1, max_epochs // MAX_CHECKS)
-    pass_cost = 0.5 * max(splitter.n_val / splitter.batch_size, 1)
-    cheap = math.ceil(pass_cost / (CHECK_SHARE * splitter.sampler.n_batches))
-    return max(rare, min(cheap, max_epochs // MIN_CHECKS))

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.neighbors import KNeighborsClassifier
 
 from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
 from smalti.model.base import MosaicModel, from_plain, to_plain
 from smalti.model.parts import warm_start
-from smalti.pp import LinearJoint
 
-from ._clusters import BEYOND, MAX_AXES, choose_n_clusters, correlated_axes, stability_curve, start_clusters
-from ._communities import N_NEIGHBORS
+from ._clusters import (
+    BEYOND,
+    HEAD_CELLS,
+    MAX_AXES,
+    choose_n_clusters,
+    correlated_axes,
+    joint_clusters,
+    joint_latent,
+    some_rows,
+    stability_curve,
+    start_clusters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 HEAD_STEPS, HEAD_RATE = 100, 1e-2
 """Full-batch steps of Adam that fit the head to its start, and their learning rate."""
-HEAD_CELLS = 20_000
-"""Cells that are clustered and that the head is fitted to; a random sample of more."""
 FEW = 0.1
 """Share of an even number of cells below which a cluster counts as starved."""
 GAP = 0.2
@@ -80,6 +86,7 @@ class FusionTraining(MosaicModel):
     def _before_training(self, splitter: MosaicSplitter) -> None:
         self._cells = splitter.train_idx
         module = self.module
+        module.first_clusters = None
         if self.is_trained_:
             return
         components = self.cell_components().of(splitter.train_idx)
@@ -102,7 +109,8 @@ class FusionTraining(MosaicModel):
             self._guard()
         wanted = self.weights.start > 0 and self.options.start == "joint"
         if wanted and module.first_clusters is None and module.started:
-            module.first_clusters = torch.from_numpy(self._first_clusters(self._joint_latent())).to(module.device)
+            labels = joint_clusters(self._joint_latent(), module.n_clusters, self.random_state)
+            module.first_clusters = torch.from_numpy(labels).to(module.device)
 
     def _noted(self) -> dict[str, Any]:
         state = self.module.cca
@@ -128,12 +136,12 @@ class FusionTraining(MosaicModel):
         if self.options.start == "joint":
             space = self._joint_latent()
             self._choose_number(space[np.isfinite(space).all(axis=1)])
-            labels = self._first_clusters(space)[self._training_cells()]
+            labels = joint_clusters(space, module.n_clusters, self.random_state)[self._training_cells()]
             rows = np.flatnonzero(labels >= 0)
             labels = labels[rows]
         else:
             enough = paired.sum() >= 10 * module.n_clusters
-            rows = _some(np.flatnonzero(paired) if enough else np.arange(len(z)), self.random_state)
+            rows = some_rows(np.flatnonzero(paired) if enough else np.arange(len(z)), self.random_state)
             self._choose_number(z[rows])
             labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
         self._fit_head(z, views, rows, labels)
@@ -152,30 +160,8 @@ class FusionTraining(MosaicModel):
         return np.arange(self.adata.n_obs) if self._cells is None else self._cells
 
     def _joint_latent(self) -> NDArray[np.float32]:
-        """Return the joint linear latent of all cells, ``(n_obs, d)``; NaN for cells without anything."""
-        values, maps = self.cell_components()
         batch = self.adata_manager.codes()["batch"].astype(str)
-        cells = np.flatnonzero(np.column_stack([rows >= 0 for rows in maps.values()]).any(axis=1))
-        cells = _some(cells, self.random_state)
-        linear = LinearJoint(random_state=self.random_state)
-        linear.fit(values, {name: rows[cells] for name, rows in maps.items()}, batch[cells])
-        return linear.transform(values, maps, batch)
-
-    def _first_clusters(self, space: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the clusters that the head starts from, ``(n_obs,)``, -1 for cells without a place.
-
-        They depend on the data and the seed alone, so that a training that goes on finds the same. Of many cells some
-        are clustered, and the others follow their neighbours.
-        """
-        known = np.flatnonzero(np.isfinite(space).all(axis=1))
-        cells = _some(known, self.random_state)
-        out = np.full(len(space), -1, dtype=np.int64)
-        out[cells] = start_clusters(space[cells], self.module.n_clusters, "joint", self.random_state)
-        others = np.setdiff1d(known, cells)
-        if len(others):
-            near = KNeighborsClassifier(N_NEIGHBORS).fit(space[cells], out[cells])
-            out[others] = near.predict(space[others])
-        return out
+        return joint_latent(self.cell_components(), batch, self.random_state)
 
     def _fit_head(
         self, z: NDArray[np.float32], views: dict[str, NDArray[np.float32]], rows: NDArray[np.int64], labels: Any
@@ -183,7 +169,7 @@ class FusionTraining(MosaicModel):
         """Fit the head to clusters of some cells, seen fused and by each of their modalities."""
         module = self.module
         if len(rows) > HEAD_CELLS:
-            chosen = _some(np.arange(len(rows)), self.random_state)
+            chosen = some_rows(np.arange(len(rows)), self.random_state)
             rows, labels = rows[chosen], labels[chosen]
         xs, ys = [z[rows]], [labels]
         for units in views.values():
@@ -289,13 +275,6 @@ class FusionTraining(MosaicModel):
                     f"{covered:.0%} of the paired cells teach: {'lower' if covered < 0.2 else 'raise'} `threshold`."
                 )
         return said
-
-
-def _some(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
-    """Return at most :data:`HEAD_CELLS` of the rows, in order."""
-    if len(rows) <= HEAD_CELLS:
-        return rows
-    return np.sort(np.random.default_rng(random_state).choice(rows, HEAD_CELLS, replace=False))
 
 
 def _finite(values: dict[str, NDArray[np.float32]]) -> bool:
