@@ -28,7 +28,7 @@ MIN_Z = 2.5
 MIN_GAIN = 0.07
 """Correlation above the mean of the null that is needed besides. Cortex and spleen, linked by the names of their genes,
 share a faint structure that is no chance and no match either: at most 0.04 in 40 runs, true links 0.11 at least."""
-MIN_HOPE = 1.0
+MIN_HOPE = 1.5
 """Standard deviations from which the message says how much evidence is missing."""
 N_CLUSTERS = 12
 MIN_COLUMNS = 4
@@ -111,8 +111,8 @@ class Verdict:
             n, most = self.n, self.n_needed
             return (
                 f"Undecided: {against} {detail}. With {n} {self.kind} this could be chance; about {most} in all would "
-                f"tell if the others agree as well, so {most - n} are missing. Until then `match` compares cells by "
-                "their smoothed evidence alone."
+                f"tell if the others agree as well, so {most - n} are missing. `match(..., by='evidence')` compares "
+                "cells by their smoothed evidence alone: trust what both agree on."
             )
         return f"Not identified: {against} {detail}. Do not interpret matches; look for better links or some pairs."
 

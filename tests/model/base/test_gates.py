@@ -157,6 +157,7 @@ def test_permuted_features_are_not_supported_and_keeping_them_is_warned_of(name:
         model.gate_support("b")
 
 
+@pytest.mark.slow
 def test_a_price_path_closes_more_at_higher_prices_leaves_the_model_alone_and_is_drawn() -> None:
     mdata = make_mosaic(n_obs=140, pattern="paired", n_features={"a": 24, "b": 20}, likelihood="gaussian", n_private=0)
     x = np.array(mdata["a"].X)
@@ -165,7 +166,7 @@ def test_a_price_path_closes_more_at_higher_prices_leaves_the_model_alone_and_is
     spec = {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 22}, "b": {"encoder_input": "scaled"}}
     model = train(build_clue(mdata, spec), max_epochs=10, batch_size=64)
     before, table = {k: v.clone() for k, v in model.module.state_dict().items()}, model.get_gates("a")
-    history, batches = len(model.history["gates_train"]), {"max_epochs": 30, "batch_size": 32}
+    history, batches = len(model.history["gates_train"]), {"max_epochs": 40, "batch_size": 32}
     found = model.gate_path("a", prices=[1e-3, 10.0], stability=1, **batches)
     assert len(model._prices("a", 3)) == 3
     n_open = found.path["n_a"].to_numpy()

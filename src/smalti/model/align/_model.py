@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -17,7 +16,7 @@ from smalti.nn import masked_mean
 
 from ._module import UnpairedModule
 from ._options import Align, Encoder, Solver, UnpairedOptions
-from ._training import UnpairedTraining
+from ._spaces import UnpairedSpaces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +28,11 @@ if TYPE_CHECKING:
     from smalti.model.parts import MosaicSizes
 
 
-MatchBy = Literal["verdict", "alignment", "evidence"]
+MatchBy = Literal["alignment", "evidence"]
 """What cells are compared by when they are matched."""
 
-logger = logging.getLogger(__name__)
 
-
-class UnpairedCCA(QueryMixin, UnpairedTraining):
+class UnpairedCCA(QueryMixin, UnpairedSpaces):
     r"""Alignment of modalities without pairs: correlation under a transport plan that evidence must support.
 
     Modalities of different cells share no rows, so that a plan :math:`T` between cells takes the place of pairs. The
@@ -80,7 +77,10 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
 
     Notes
     -----
-    The latent has one block, ``(n, n_latent)``, rows of unit length.
+    Blocks: ``"latent"``, ``(n, n_latent)``, rows of unit length, in which modalities correlate under the plan;
+    ``"aligned"``, in which :meth:`match` compares cells, stored with the model and offered for new cells, too: of two
+    modalities the latent, the evidence at half weight, and a correction by mutual nearest neighbours, rows of unit
+    length (of more than two, the latent); and ``"joint"`` for analysis.
 
     Encoders see components, standardised: they and landmarks are fitted to all cells. The trace of the whitened
     cross-covariance is maximised instead of the sum of its singular values, so that axes stay matched. Known pairs
@@ -92,11 +92,13 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
     >>> smalti.model.UnpairedCCA.setup_mudata(mdata)
     >>> model = smalti.model.UnpairedCCA(mdata)
     >>> model.train(progress=False)
-    >>> model.get_latent_representation(block="aligned").shape
+    >>> model.get_latent_representation(block="latent").shape
     (200, 20)
     """
 
     has_gates = False
+    blocks = ("latent",)
+    aligned_block = "latent"
     default_batch_size = 512
 
     def __init__(
@@ -172,7 +174,7 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
 
     # ------------------------------------------------------------------ matching
 
-    def match(self, source: str, target: str, mdata: MuData | None = None, *, by: MatchBy = "verdict") -> CellMatch:
+    def match(self, source: str, target: str, mdata: MuData | None = None, *, by: MatchBy = "alignment") -> CellMatch:
         """Match the cells of one modality to those of another.
 
         Parameters
@@ -182,15 +184,15 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
         mdata
             Data, those of training by default.
         by
-            What training cells are compared by: ``"alignment"``, :meth:`matching_space`; ``"evidence"``, their smoothed
-            links, pairs and labels alone, which is better where these are few; or ``"verdict"``: the alignment unless
-            the verdict is undecided.
+            ``"alignment"``: the block ``"aligned"``. ``"evidence"``: the smoothed links, pairs and labels of training
+            cells alone, nothing learnt; to look at beside it where the verdict is undecided.
 
         Returns
         -------
-        :class:`~smalti.align.CellMatch`: sparse plan, hard matching and a confidence per cell of ``source``. Cells of
-        training are matched in :meth:`matching_space`, and their confidence comes from their evidence, so that types
-        which ``target`` lacks get little; for other data, and after loading, both come from the latent alone.
+        :class:`~smalti.align.CellMatch`: sparse plan, hard matching and a confidence per cell of ``source``. Cells are
+        compared by the block ``"aligned"``, whether of training or new (of more than two modalities, training cells in
+        :meth:`matching_space`). The confidence of training cells comes from their evidence, so that types which
+        ``target`` lacks get little; for other data, and after loading, from the distances.
 
         Raises
         ------
@@ -209,13 +211,14 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
         here = [self.with_modality(data, name) for name in (source, target)]
         if by == "evidence" and not (own and self._aligned is not None):
             raise NotFittedError("Evidence is known of the cells of training alone, and gone after loading.")
+        both: list[NDArray[Any]]
         if own and self._aligned is not None:
-            plain = by == "evidence" or (by == "verdict" and self.verdict.undecided)
-            by_evidence = self._evidence_space(source, target) if plain else None
-            both: list[NDArray[Any]] = list(by_evidence or self.matching_space(source, target))
-            if by_evidence is not None and by == "verdict":
-                note = f"Cells are compared by their smoothed evidence alone. {self.verdict}"
-                logger.warning("%s", note)
+            known = self._evidence_space(source, target) if by == "evidence" else self.matching_space(source, target)
+            if known is None:
+                raise ValueError(f"There is no evidence between {source!r} and {target!r} to compare cells by.")
+            both = list(known)
+            if self.verdict.undecided:
+                note = str(self.verdict)
         else:
             both = [
                 self.get_latent_representation(data, modality=name, indices=at, block="aligned")

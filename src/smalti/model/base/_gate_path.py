@@ -25,7 +25,7 @@ SHARE_OF_TRAINING = 0.2
 """Length of the training at each price, relative to that of the model."""
 LEAST_STEPS = 200
 """Steps at each price at least: gates move by about a hundredth per step."""
-WIDEST = 0.75
+WIDEST = 0.6
 """Where gates that were wide open start again; their order stays."""
 N_BATCHES, CELLS = 4, 256
 """Minibatches by which it is judged what features earn."""
