@@ -56,8 +56,9 @@ class CarryState(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let all processes go on with the notes of the first one, which checkpoints hold."""
-        if several_processes():
-            self.put(trainer.strategy.broadcast(self.get()))
+        notes = self.get() if several_processes() else {}
+        if notes:  # whether there are some depends on the model only
+            self.put(trainer.strategy.broadcast(notes))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave everything for the process that waits."""

@@ -92,15 +92,18 @@ def several_processes() -> bool:
 
 @torch.no_grad()
 def share_state(module: nn.Module, *, buffers_only: bool = False) -> None:
-    """Give all processes the weights and buffers of the first one."""
+    """Give all processes the weights and buffers of the first one, all of a type in one message."""
     if not several_processes():
         return
+    by_type: dict[torch.dtype, list[Tensor]] = {}
     for tensor in [*module.buffers(), *(() if buffers_only else module.parameters())]:
-        value = tensor.detach()
-        whole = value.contiguous()
-        dist.broadcast(whole, src=0)
-        if whole is not value:
-            value.copy_(whole)
+        by_type.setdefault(tensor.dtype, []).append(tensor.detach())
+    for tensors in by_type.values():
+        whole = torch.cat([tensor.flatten() for tensor in tensors])
+        sent = whole.to(torch.uint8) if whole.dtype is torch.bool else whole
+        dist.broadcast(sent, src=0)
+        for tensor, part in zip(tensors, torch.split(sent, [t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 @torch.no_grad()
@@ -159,19 +162,31 @@ class ShareBuffers(Callback):
     Put it before callbacks that write or keep weights.
     """
 
+    def __init__(self) -> None:
+        self._due = True
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from the same network, whatever each process fitted by itself."""
         if not trainer.is_global_zero:
             hush()
         share_state(pl_module)
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that an epoch changes buffers."""
+        self._due = True
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Share before networks are compared by their validation loss."""
-        share_state(pl_module, buffers_only=True)
+        self._share(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Share before weights are stored."""
-        share_state(pl_module, buffers_only=True)
+        self._share(pl_module)
+
+    def _share(self, plan: LightningModule) -> None:
+        if self._due:
+            share_state(plan, buffers_only=True)
+        self._due = False
 
 
 class StopTogether(Callback):
