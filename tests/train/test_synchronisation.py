@@ -11,7 +11,6 @@ from contract.conftest import contract_mosaic
 
 from smalti.train import AdversarialPlan, MosaicPlan, MosaicSplitter, PlanOptions
 
-
 RANDOM_ROWS = 18
 """Which rows of small classes borrow variation is drawn on the device, six looks per modality."""
 ALLOWED = {
