@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 Player = Literal["discriminator", "encoder"]
@@ -17,7 +19,16 @@ Game = Literal["ovr", "pairwise", "ce", "uniform"]
 GAMES: tuple[Game, ...] = get_args(Game)
 
 
-def modality_game(game: Game, player: Player, logits: Tensor, modality: Tensor, group: Tensor | None = None) -> Tensor:
+def modality_game(
+    game: Game,
+    player: Player,
+    logits: Tensor,
+    modality: Tensor,
+    group: Tensor | None = None,
+    *,
+    parts: Sequence[slice] | None = None,
+    n_groups: int | None = None,
+) -> Tensor:
     r"""Return the loss of one player of a modality game.
 
     With :math:`f` the softplus, :math:`A_i(z)` the logit of modality :math:`i`, :math:`z_i` a latent that came from
@@ -50,6 +61,9 @@ def modality_game(game: Game, player: Player, logits: Tensor, modality: Tensor, 
     group
         ``(N,)`` int64. Only rows of one group are compared, such as samples of one class; rows with -1 stay out of the
         game, and so do groups found in one modality only. By default all rows are one group.
+    parts, n_groups
+        Where the rows of each modality lie, if they lie together, and a number above all groups: without them the rows
+        are looked at, for which a GPU has to be waited for.
 
     Returns
     -------
@@ -57,44 +71,46 @@ def modality_game(game: Game, player: Player, logits: Tensor, modality: Tensor, 
     """
     group = torch.zeros_like(modality) if group is None else group
     if game in ("ce", "uniform"):
-        return _classified(game, player, logits, modality, group)
+        return _classified(game, player, logits, modality, group, n_groups)
     sign = -1.0 if player == "discriminator" else 1.0
-    total, n_terms = logits.sum() * 0.0, 0
+    total, n_terms = logits.sum() * 0.0, logits.new_zeros(())
     n_modalities = logits.shape[1]
     for i in range(n_modalities):
         for j in range(n_modalities):
             if i == j or (game == "pairwise" and j < i):
                 continue
-            a, b = modality == i, modality == j
+            a, b = (modality == i, modality == j) if parts is None else (parts[i], parts[j])
             score = logits[:, i] if game == "ovr" else logits[:, i] - logits[:, j]
             same = (group[a][:, None] == group[b][None, :]) & (group[a] >= 0)[:, None]
-            if not bool(same.any()):
-                continue
             loss = F.softplus(sign * (score[a][:, None] - score[b][None, :]))
             # each group counts by its rows, not by its pairs
             weight = same / same.sum(dim=1, keepdim=True).clamp(min=1)
-            total = total + (loss * weight).sum() / weight.sum()
-            n_terms += 1
-    return total / max(n_terms, 1)
+            n_rows = weight.sum()
+            total = total + (loss * weight).sum() / n_rows.clamp(min=1)  # rows that may be compared, a whole number
+            n_terms = n_terms + (n_rows > 0)
+    return total / n_terms.clamp(min=1)
 
 
-def _classified(game: Game, player: Player, logits: Tensor, modality: Tensor, group: Tensor) -> Tensor:
+def _classified(
+    game: Game, player: Player, logits: Tensor, modality: Tensor, group: Tensor, n_groups: int | None
+) -> Tensor:
     """Cross-entropy games on the rows whose group occurs in more than one modality."""
     n_modalities = logits.shape[1]
-    n_groups = int(group.max()) + 1 if len(group) else 0
+    if n_groups is None:
+        n_groups = int(group.max()) + 1 if len(group) else 0
+    inside, group = group >= 0, group.clamp(min=0)
     seen = torch.zeros(max(n_groups, 1), n_modalities, device=logits.device)
-    inside = group >= 0
-    seen[group[inside], modality[inside]] = 1
-    rows = inside & (seen[group.clamp(min=0)].sum(dim=1) > 1)
-    if not bool(rows.any()):
-        return logits.sum() * 0.0
-    log_p = F.log_softmax(logits[rows], dim=1)
-    own = F.one_hot(modality[rows], n_modalities).to(log_p.dtype)
+    seen = seen.index_put((group, modality), inside.to(seen), accumulate=True) > 0
+    rows = inside & (seen[group].sum(dim=1) > 1)
+    log_p = F.log_softmax(logits, dim=1)
+    own = (modality[:, None] == torch.arange(n_modalities, device=modality.device)).to(log_p.dtype)
     if player == "discriminator":
-        return -(log_p * own).sum(dim=1).mean()
-    if game == "uniform":
-        return -log_p.mean(dim=1).mean()
-    return -(log_p * (1 - own)).sum(dim=1).mean() / max(n_modalities - 1, 1)
+        each = -(log_p * own).sum(dim=1)
+    elif game == "uniform":
+        each = -log_p.mean(dim=1)
+    else:
+        each = -(log_p * (1 - own)).sum(dim=1) / max(n_modalities - 1, 1)
+    return (each * rows).sum() / rows.sum().clamp(min=1)
 
 
 def published_relativistic(logits: Tensor, player: Player) -> Tensor:

@@ -40,7 +40,9 @@ def gaussian_kernel(hidden: Tensor) -> Tensor:
     distance = (squares[:, None] + squares[None, :] - 2 * hidden @ hidden.T).clamp(min=0)
     with torch.no_grad():
         n = len(hidden)
-        others = distance[~torch.eye(n, dtype=torch.bool, device=hidden.device)] if n > 1 else distance.ravel()
+        others = distance.ravel()
+        if n > 1:  # all but the diagonal
+            others = others[1:].view(n - 1, n + 1)[:, :-1].ravel()
         width = torch.maximum(BANDWIDTH * others.median(), 0.01 * others.mean()).clamp(min=FLOOR)
     return torch.exp(-distance / (2 * width))
 

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def energy_distance(latents: Tensor, modality: Tensor, n_modalities: int, group: Tensor | None = None) -> Tensor:
+def energy_distance(
+    latents: Tensor,
+    modality: Tensor,
+    n_modalities: int,
+    group: Tensor | None = None,
+    *,
+    n_groups: int | None = None,
+) -> Tensor:
     r"""Return the mean energy distance between modalities within groups (Székely and Rizzo 2013).
 
     .. math:: 2 E\|x - y\| - E\|x - x'\| - E\|y - y'\|
@@ -30,20 +37,24 @@ def energy_distance(latents: Tensor, modality: Tensor, n_modalities: int, group:
     group
         ``(N,)`` int64; only rows of one group are compared, rows with -1 with none. By default all rows are one group.
 
+    n_groups
+        A number above all groups; without it a GPU has to be waited for.
+
     Returns
     -------
     A scalar in units of the latents, weighted by rows over groups and pairs of modalities with at least two rows each;
     0 where there is none. Estimates may be slightly negative.
     """
+    n_groups = 1 if group is None else n_groups
     group = torch.zeros_like(modality) if group is None else group
-    inside = group >= 0
-    if not bool(inside.any()):
+    if len(group) == 0:
         return latents.sum() * 0.0
-    latents, modality, group = latents[inside], modality[inside], group[inside]
-    n_groups = int(group.max()) + 1
+    if n_groups is None:
+        n_groups = max(int(group.max()) + 1, 1)
+    inside, group = group >= 0, group.clamp(min=0)
     distance = torch.cdist(latents, latents, compute_mode="donot_use_mm_for_euclid_dist")
     member = torch.zeros(len(latents), n_groups * n_modalities, dtype=latents.dtype, device=latents.device)
-    member[torch.arange(len(latents), device=latents.device), group * n_modalities + modality] = 1
+    member.scatter_(1, (group * n_modalities + modality)[:, None], inside.to(member)[:, None])
     count = member.sum(dim=0).view(n_groups, n_modalities)
     total = (member.T @ distance @ member).view(n_groups, n_modalities, n_groups, n_modalities)
     at = torch.arange(n_groups, device=latents.device)

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+IGNORED = -100
+"""Label of rows that a cross-entropy leaves out."""
+
+
 def class_cross_entropy(logits: Tensor, labels: Tensor, *, balance: bool = False) -> Tensor:
     r"""Return the cross-entropy of the labelled rows.
 
@@ -28,11 +32,9 @@ def class_cross_entropy(logits: Tensor, labels: Tensor, *, balance: bool = False
     A scalar; 0 with a gradient of 0 if no row is labelled.
     """
     known = labels >= 0
-    if not bool(known.any()):
-        return logits.sum() * 0.0
-    logits, labels = logits[known], labels[known]
-    loss = F.cross_entropy(logits, labels, reduction="none")
+    loss = F.cross_entropy(logits, torch.where(known, labels, IGNORED), reduction="none", ignore_index=IGNORED)
     if not balance:
-        return loss.mean()
-    count = torch.bincount(labels, minlength=logits.shape[1]).to(loss.dtype)
-    return (loss / count[labels]).sum() / (count > 0).sum()
+        return loss.sum() / known.sum().clamp(min=1)
+    labels = labels.clamp(min=0)
+    count = loss.new_zeros(logits.shape[1]).index_add_(0, labels, known.to(loss.dtype))
+    return (loss / count[labels].clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)

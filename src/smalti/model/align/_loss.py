@@ -23,6 +23,8 @@ from smalti.losses import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from smalti.losses import Player
+
     from ._options import Align, UnpairedOptions
 
 PAIRWISE = {"mmd": mmd, "max_sliced": max_sliced_wasserstein}
@@ -46,6 +48,8 @@ class Opinion(NamedTuple):
     """``(N, M)``."""
     modality: Tensor
     """``(N,)`` true codes."""
+    parts: tuple[slice, ...] | None = None
+    """Rows of each modality by its code."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def unpaired_loss(
     total = zero + sum(weights[name] * value for name, value in parts.items())
     monitor = total.detach()
     if outputs.judged is not None:
-        parts["adversarial"] = zero + modality_game("ovr", "encoder", outputs.judged.logits, outputs.judged.modality)
+        parts["adversarial"] = zero + _game("encoder", outputs.judged)
         total = total + game_ramp * options.align_weight * parts["adversarial"]
     return LossOutput(
         loss=total,
@@ -126,7 +130,12 @@ def unpaired_loss(
 
 def discriminator_loss(judged: Opinion, penalty: Tensor) -> Tensor:
     """Return the discriminator's side: to tell modalities apart, with a penalty on the gradient of its opinion."""
-    return modality_game("ovr", "discriminator", judged.logits, judged.modality) + penalty
+    return _game("discriminator", judged) + penalty
+
+
+def _game(player: Player, judged: Opinion) -> Tensor:
+    """Return the loss of one player."""
+    return modality_game("ovr", player, judged.logits, judged.modality, parts=judged.parts)
 
 
 def unit(z: Tensor) -> Tensor:

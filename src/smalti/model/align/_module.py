@@ -170,4 +170,8 @@ class UnpairedModule(MosaicModule):
         codes = torch.cat([torch.full((len(v),), self.inputs.position(n), device=v.device) for n, v in latents.items()])
         if watch:
             z = z.clone().requires_grad_()
-        return Opinion(self.discriminator(z), codes), z
+        parts, end = [slice(0, 0)] * len(self.names), 0
+        for name, latent in latents.items():
+            start, end = end, end + len(latent)
+            parts[self.inputs.position(name)] = slice(start, end)
+        return Opinion(self.discriminator(z), codes, tuple(parts)), z

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from scvi.module.base import LossOutput
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from smalti.losses import Player
     from smalti.model.parts import GatePrice
     from smalti.nn import Gaussian, JudgedLatent
 
@@ -47,6 +48,8 @@ class Profiles(NamedTuple):
     """``(N,)`` position of the modality."""
     labels: Tensor
     """``(N,)``, -1 where not known."""
+    parts: tuple[slice, ...] | None = None
+    """Rows of each modality by its position, empty for one that the minibatch does not have."""
 
 
 class JudgedProfiles(NamedTuple):
@@ -71,6 +74,10 @@ class MODISOutputs:
 
     present: dict[str, Tensor]
     """``(B,)`` bool by modality."""
+    cells: dict[str, Tensor]
+    """The same as positions, ``(n,)`` int64."""
+    pairs: dict[tuple[str, str], Tensor]
+    """Positions of the cells that have both of two modalities."""
     latents: dict[str, Gaussian]
     """Posterior of the ``n`` cells that have a modality, shared part first, ``(n, n_latent + n_private)``."""
     borrowed: dict[str, Tensor]
@@ -113,7 +120,7 @@ def modis_loss(
     parts: dict[str, Tensor] = dict.fromkeys(names, zero)
     n_cells = len(next(iter(outputs.present.values())))
     rec_per_cell, kl_per_cell, nll = {}, first.new_zeros(n_cells, dtype=torch.float32), {}
-    for name, here in outputs.present.items():
+    for name, here in outputs.cells.items():
         latent, sample = outputs.latents[name], outputs.samples[name]
         shared, private = sample[:, :d], sample[:, d:]
         z = torch.cat([shared.detach() if outputs.detach_shared else shared, private], dim=1)
@@ -123,12 +130,12 @@ def modis_loss(
         parts["data"] = parts["data"] + nll[f"nll_{name}"]
         divergence = kl_standard_normal(latent.mean[:, :d], latent.scale[:, :d])
         parts["kl_shared"] = parts["kl_shared"] + _mean(divergence)
-        kl_per_cell = kl_per_cell + spread_rows(divergence.detach(), here)
-        rec_per_cell[name] = spread_rows(own.detach() * outputs.n_features[name], here)
+        kl_per_cell = kl_per_cell + spread_rows(divergence.detach(), here, n=n_cells)
+        rec_per_cell[name] = spread_rows(own.detach() * outputs.n_features[name], here, n=n_cells)
         if options.n_private:
             divergence = kl_standard_normal(latent.mean[:, d:], latent.scale[:, d:])
             parts["kl"] = parts["kl"] + _mean(divergence) / outputs.n_features[name]
-            kl_per_cell = kl_per_cell + spread_rows(divergence.detach(), here)
+            kl_per_cell = kl_per_cell + spread_rows(divergence.detach(), here, n=n_cells)
             if weights.shared > 0:
                 parts["shared"] = parts["shared"] + _mean(reconstruct(name, shared.detach(), here, True), kept)
     parts |= _paired(weights, outputs, reconstruct, zero)
@@ -137,7 +144,8 @@ def modis_loss(
     group = comparable(options, judged)
     if weights.alignment > 0:
         n_modalities = len(judged.frequency)
-        parts["alignment"] = energy_distance(judged.rows.mean, judged.rows.modality, n_modalities, group)
+        rows, n_groups = judged.rows, max(judged.frequency.shape[1], 1)
+        parts["alignment"] = energy_distance(rows.mean, rows.modality, n_modalities, group, n_groups=n_groups)
     total = sum(classes.values(), zero)
     # what grows with the spread of latents tells nothing of the fit: it is left out of what early stopping looks at
     monitor = classes.get("label", zero).detach()
@@ -148,7 +156,7 @@ def modis_loss(
             monitor = monitor + getattr(weights, term) * value.detach()
     parts |= {name: value / getattr(weights, name) for name, value in classes.items()}
     if judged.has_game:
-        parts["adversarial"] = modality_game(options.game, "encoder", judged.said.modality, judged.rows.modality, group)
+        parts["adversarial"] = _game(options, "encoder", judged, group)
         total = total + game_ramp * weights.adversarial * parts["adversarial"]
     if outputs.gates is not None:
         total = total + outputs.gates.total
@@ -177,14 +185,15 @@ def discriminator_loss(
     """
     total = sum(class_terms(weights, options, judged).values(), judged.said.hidden.sum() * 0.0)
     if judged.has_game:
-        total = total + modality_game(
-            options.game,
-            "discriminator",
-            judged.said.modality,
-            judged.rows.modality,
-            comparable(options, judged),
-        )
+        total = total + _game(options, "discriminator", judged, comparable(options, judged))
     return total if penalty is None else total + options.gamma * penalty
+
+
+def _game(options: MODISOptions, player: Player, judged: JudgedProfiles, group: Tensor | None) -> Tensor:
+    """Return the loss of one player of the game of modalities."""
+    said, rows = judged.said, judged.rows
+    n_groups = max(judged.frequency.shape[1], 1)
+    return modality_game(options.game, player, said.modality, rows.modality, group, parts=rows.parts, n_groups=n_groups)
 
 
 def comparable(options: MODISOptions, judged: JudgedProfiles) -> Tensor | None:
@@ -202,8 +211,9 @@ def class_terms(weights: MODISWeights, options: MODISOptions, judged: JudgedProf
     said, rows, n_classes = judged.said, judged.rows, judged.frequency.shape[1]
     if n_classes == 0:
         return out
-    here = [rows.modality == i for i in range(len(judged.frequency))]
-    here = [part for part in here if bool(part.any())]
+    here: list[Any] = [part for part in rows.parts or () if part.stop > part.start]
+    if rows.parts is None:
+        here = [part for part in (rows.modality == i for i in range(len(judged.frequency))) if bool(part.any())]
     if judged.has_labels and weights.label > 0:
         terms = [class_cross_entropy(said.label[r], rows.labels[r], balance=options.balance > 0) for r in here]
         out["label"] = weights.label * torch.stack(terms).sum()
@@ -213,7 +223,8 @@ def class_terms(weights: MODISWeights, options: MODISOptions, judged: JudgedProf
         clusters = [divergence_clustering(said.hidden, said.label, judged.frequency[rows.modality])]
     else:
         clusters = [
-            divergence_clustering(said.hidden[r], said.label[r], judged.frequency[rows.modality[r][0]]) for r in here
+            divergence_clustering(said.hidden[r], said.label[r], judged.frequency[rows.modality[r][:1]][0])
+            for r in here
         ]
     for name in ("separation", "corners", "usage"):
         if getattr(weights, name) > 0:
@@ -223,20 +234,23 @@ def class_terms(weights: MODISWeights, options: MODISOptions, judged: JudgedProf
 
 def _paired(weights: MODISWeights, outputs: MODISOutputs, reconstruct: Reconstruct, zero: Tensor) -> dict[str, Tensor]:
     """Return consistency and cross reconstruction of samples measured in two modalities."""
-    present, d = outputs.present, outputs.n_latent
+    cells, d = outputs.cells, outputs.n_latent
     consistency, cross, n_pairs = zero, zero, 0
     if weights.consistency + weights.cross == 0:
         return {"consistency": zero, "cross": zero}
-    for a, in_a in present.items():
-        for b, in_b in present.items():
-            both = in_a & in_b
-            if a == b or not bool(both.any()):
+    for a in cells:
+        for b in cells:
+            if a == b:
+                continue
+            both = outputs.pairs[(a, b) if (a, b) in outputs.pairs else (b, a)]
+            if not len(both):
                 continue
             n_pairs += 1
-            mean_a, mean_b = (outputs.latents[m].mean[both[present[m]], :d] for m in (a, b))
+            at_a, at_b = (torch.searchsorted(cells[m], both) for m in (a, b))
+            mean_a, mean_b = outputs.latents[a].mean[at_a, :d], outputs.latents[b].mean[at_b, :d]
             consistency = consistency + (mean_a - mean_b).square().mean()
             if weights.cross > 0:
-                cross = cross + _mean(reconstruct(b, outputs.samples[a][both[in_a], :d], both, True))
+                cross = cross + _mean(reconstruct(b, outputs.samples[a][at_a, :d], both, True))
     return {"consistency": consistency / max(n_pairs, 1), "cross": cross / max(n_pairs, 1)}
 
 

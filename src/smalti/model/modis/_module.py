@@ -125,18 +125,19 @@ class MODISModule(MosaicModule):
         Returns
         -------
         ``latents``: name to :class:`~smalti.nn.Gaussian` of the ``n`` cells that have it,
-        ``(n, n_latent + n_private)``; ``present``: name to ``(B,)`` bool; ``borrowed``: name to ``(n,)`` bool, rows of
-        small classes that were given the variation of a larger one.
+        ``(n, n_latent + n_private)``; ``present``: name to ``(B,)`` bool; ``cells``: the same as positions;
+        ``borrowed``: name to ``(n,)`` bool, rows of small classes that were given the variation of a larger one.
         """
-        present, labels = self.inputs.present(minibatch), self.labels(minibatch)
+        cells, labels = self.inputs.having(minibatch), self.labels(minibatch)
         latents, borrowed = {}, {}
-        for name, here in present.items():
+        for name, here in cells.items():
             x = self.inputs.encode(minibatch, name, here)
             borrowed[name] = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             if self.training and name in self.references and self.options.augment_below:
                 x, borrowed[name] = self.references[name].borrow_variation(x, labels[here], self.options.augment_below)
             latents[name] = self.encoders[name](x)
-        return {"latents": latents, "present": present, "borrowed": borrowed}
+        present = self.inputs.present(minibatch)
+        return {"latents": latents, "present": present, "cells": cells, "borrowed": borrowed}
 
     def generative(self, inferred: dict[str, Any]) -> dict[str, Any]:
         """Sample latents, ``(n, n_latent + n_private)`` by modality."""
@@ -149,12 +150,17 @@ class MODISModule(MosaicModule):
 
     def profiles(self, minibatch: MosaicBatch, latents: dict[str, Gaussian], samples: dict[str, Tensor]) -> Profiles:
         """Return the shared latents of all modalities, one under another."""
-        d, present, labels = self.n_latent, self.inputs.present(minibatch), self.labels(minibatch)
+        d, cells, labels = self.n_latent, self.inputs.having(minibatch), self.labels(minibatch)
+        parts, end = [slice(0, 0)] * len(self.names), 0
+        for name in latents:
+            start, end = end, end + len(cells[name])
+            parts[self.inputs.position(name)] = slice(start, end)
         return Profiles(
             torch.cat([latent.mean[:, :d] for latent in latents.values()]),
             torch.cat([sample[:, :d] for sample in samples.values()]),
-            torch.cat([torch.full_like(labels[present[n]], self.inputs.position(n)) for n in latents]),
-            torch.cat([labels[present[n]] for n in latents]),
+            torch.cat([torch.full_like(labels[cells[n]], self.inputs.position(n)) for n in latents]),
+            torch.cat([labels[cells[n]] for n in latents]),
+            tuple(parts),
         )
 
     def judge(self, rows: Profiles) -> JudgedProfiles:
@@ -178,7 +184,7 @@ class MODISModule(MosaicModule):
         z
             ``(n, n_latent + n_private)``, or the shared part alone, ``(n, n_latent)``, with ``shared_only``.
         rows
-            ``(B,)`` bool, the ``n`` cells.
+            ``(n,)`` positions of the cells.
         shared_only
             Whether to decode the shared part alone, which leaves more open.
         """
@@ -205,6 +211,7 @@ class MODISModule(MosaicModule):
         latents, samples = inference_outputs["latents"], generative_outputs["samples"]
         outputs = MODISOutputs(
             **inference_outputs,
+            pairs=minibatch["cells"].pairs,
             samples=samples,
             n_latent=self.n_latent,
             n_features={name: size.n_features for name, size in self.sizes.modalities.items()},

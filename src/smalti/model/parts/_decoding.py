@@ -241,9 +241,9 @@ class Decoding(nn.Module):
 
     def _components(self, step: Step, name: str) -> Observed:
         inputs, minibatch = step.inputs, step.minibatch
-        here = inputs.present(minibatch)[name]
+        here = minibatch["cells"].having[name]
         with torch.no_grad():
-            target = spread_rows(inputs.encode(minibatch, name, here), here)
+            target = spread_rows(inputs.encode(minibatch, name, here), here, n=len(minibatch["index"]))
         return Observed(None, target, None, None, inputs.batch(minibatch), self.decoders[name].output())
 
     def _sample_features(self, name: str, device: torch.device) -> Tensor | None:
