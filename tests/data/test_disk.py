@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from _factories import make_mosaic
 from anndata import AnnData
 
-from smalti._disk import DiskMatrix, fast_codecs, rows_to_fit
+from smalti._disk import DiskMatrix, rows_to_fit
+from smalti._disk_formats import fast_codecs
 from smalti._mudata import build_mudata, no_pull
 from smalti._storable import write_mudata
 from smalti.data import Modality, open_mosaic, stored_matrix
@@ -243,7 +244,7 @@ def test_rows_in_any_order_with_repeats_and_gaps(tmp_path, monkeypatch):
     mdata = make_mosaic(storage={"c": "dense"})
     lazy = put(mdata, tmp_path, "zarr")
     for gap in (0, 30, 10_000):
-        monkeypatch.setattr("smalti._disk.GAP_VALUES", gap)
+        monkeypatch.setattr("smalti._disk_formats.GAP_VALUES", gap)
         for name in ("a", "c"):
             x, y = mdata[name].X, stored_matrix(lazy[name], None, name)
             for rows in (

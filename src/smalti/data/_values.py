@@ -9,7 +9,8 @@ from weakref import finalize
 import numpy as np
 import scipy.sparse as sp
 
-from smalti._disk import DiskMatrix, disk_matrix, on_disk
+from smalti._disk import DiskMatrix
+from smalti._disk_formats import disk_matrix, on_disk
 from smalti._missing import feature_levels, has_missing, measured
 from smalti._validate import check_keys, shorten
 
