@@ -21,6 +21,7 @@ from smalti.data import Modality, open_mosaic, stored_matrix
 from smalti.model import CLUE
 from smalti.nn import SparseRows
 from smalti.pp import LSI
+from smalti.select._values import Values
 from smalti.train import StreamedBatches
 
 PLACES = ("h5mu", "backed", "zarr")
@@ -209,6 +210,17 @@ def test_directions_are_found_by_some_cells_and_centres_by_all(tmp_path, monkeyp
     for code in np.unique(batch):
         np.testing.assert_allclose(z[batch == code].mean(axis=0), 0, atol=1e-4)
     assert rows_to_fit(mdata["a"].X, 0) is None
+
+
+def test_selectors_see_the_same_values(tmp_path, monkeypatch):
+    mdata = make_mosaic(storage={"c": "dense"})
+    lazy = put(mdata, tmp_path, "zarr")
+    monkeypatch.setattr("smalti.data._values._in_memory", pytest.fail)
+    rows = np.array([5, 2, 9])
+    for name in ("a", "c"):
+        here, there = (Values(data, name, batch_key="batch", n_top=8) for data in (mdata, lazy))
+        np.testing.assert_array_equal(here.columns, there.columns)
+        np.testing.assert_allclose(there.read(rows), here.read(rows), rtol=1e-4, atol=1e-5)
 
 
 def test_values_stored_by_features_are_refused(tmp_path):
