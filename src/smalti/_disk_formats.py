@@ -177,6 +177,13 @@ def on_disk(x: Any) -> bool:
     return isinstance(x, CSRDataset | CSCDataset) or (type(x).__module__.split(".")[0] in ("h5py", "zarr"))
 
 
+def place_of(x: Any) -> tuple[str, str]:
+    """Return where a matrix lies: file or folder, and name in it."""
+    at = getattr(x, "group", x)
+    file = getattr(at, "file", None)
+    return str(getattr(at, "store_path", "") if file is None else file.filename), str(at.name)
+
+
 def disk_matrix(x: Any, modality: str) -> DiskMatrix:
     """Return the :class:`DiskMatrix` of what AnnData has in ``.X`` or a layer.
 

@@ -241,6 +241,18 @@ def test_a_file_that_was_changed_is_noticed(tmp_path):
     assert again.differences(before) == ["values of modality 'a'"]
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_a_matrix_is_looked_through_once_for_as_long_as_it_is_the_same(place, tmp_path):
+    lazy = put(make_mosaic(), tmp_path, place)
+    first = stored_matrix(lazy["a"], None, "a")
+    assert stored_matrix(lazy["a"], None, "a") is first
+    (tmp_path / "other").mkdir()
+    other = put(make_mosaic(seed=1), tmp_path / "other", place)
+    if place != "backed":
+        lazy["a"].X = other["a"].X
+        assert stored_matrix(lazy["a"], None, "a") is not first
+
+
 def test_other_files_are_refused_with_what_to_do(tmp_path):
     (tmp_path / "x.h5mu").write_text("hello")
     with pytest.raises(ValueError, match="write_mosaic"):
