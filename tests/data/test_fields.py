@@ -175,3 +175,15 @@ def test_a_mask_of_another_kind_is_refused(table, message):
 def test_a_mask_without_a_batch_key_is_refused():
     with pytest.raises(ValueError, match="modality 'a' is per batch, but no `batch_key`"):
         field_of(panels(make_mosaic(), {}), batch_key=None, feature_mask="measured")
+
+
+def test_columns_are_turned_to_rows_once_and_again_if_they_change():
+    mdata = make_mosaic(storage={"a": "csc"})
+    field, _ = field_of(mdata)
+    first = field.get_field_data(mdata)
+    assert first.format == "csr"
+    assert field.get_field_data(mdata) is first
+    mdata["a"].X.data[0] += 1
+    again = field.get_field_data(mdata)
+    assert again is not first
+    np.testing.assert_array_equal(again.toarray(), mdata["a"].X.toarray())

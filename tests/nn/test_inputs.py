@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from torch import nn
 
+from smalti.data import CSRReader
 from smalti.nn import ByModality, CountsInput, DenseInput, ScaledInput, SparseRows
 
 AWKWARD = [
@@ -183,3 +184,18 @@ def test_empty_profiles_and_empty_batches_are_finite():
     layer = ScaledInput(3, 1, log=True)
     assert torch.isfinite(layer(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))).all()
     assert layer(rows_of(np.zeros((0, 3))), torch.zeros(0, dtype=torch.int64)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_some_scaled_features_are_those_of_all(log, rng):
+    layer = ScaledInput(6, 2, log=log, masked=True)
+    layer.centre.copy_(torch.from_numpy(rng.normal(size=(3, 6))))
+    layer.scale.copy_(torch.from_numpy(rng.uniform(0.5, 2, 6)))
+    layer.feature_mask.copy_(torch.from_numpy(rng.random((3, 6)) < 0.7))
+    x, batch = rng.poisson(1.0, (5, 6)).astype(np.float32), torch.tensor([0, 1, -1, 0, 1])
+    columns = torch.tensor([4, 1, 5])
+    rows = CSRReader(sp.csr_matrix(x)).read(np.arange(5))
+    whole = layer(torch.from_numpy(x), batch)
+    torch.testing.assert_close(layer(rows, batch), whole)
+    for given in (rows, torch.from_numpy(x)):
+        torch.testing.assert_close(layer.some(given, batch, columns), whole[:, columns])

@@ -7,7 +7,7 @@ from smalti._text import as_text
 
 from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs
 from ._containers import from_anndata, read
-from ._dataset import Cells, MosaicBatch, MosaicDataset, to_device
+from ._dataset import Cells, MosaicBatch, MosaicDataset
 from ._fields import PREFIX, ModalityField
 from ._manager import MosaicManager
 from ._modality import (
@@ -26,7 +26,9 @@ from ._open import open_mosaic
 from ._patterns import Patterns, find_patterns
 from ._presence import LEAST_SHARED, linked_groups, linked_pairs, presence, refuse_view, row_maps, shared_cells
 from ._reader import CSRReader, DenseReader, DiskReader, ModalityReader, make_reader, read_blocks
+from ._resident import ResidentDataset, can_reside, resident_bytes
 from ._store import MatrixWriter, editing, write_frame
+from ._transfer import Ahead, PackedBatch, pack, to_device
 from ._values import (
     check_features,
     check_varies,
@@ -47,6 +49,7 @@ __all__ = [
     "LEAST_SHARED",
     "PREFIX",
     "UNLABELED",
+    "Ahead",
     "CSRReader",
     "CategoryField",
     "Cells",
@@ -61,8 +64,11 @@ __all__ = [
     "MosaicBatch",
     "MosaicDataset",
     "MosaicManager",
+    "PackedBatch",
     "Patterns",
+    "ResidentDataset",
     "as_text",
+    "can_reside",
     "check_features",
     "check_mudata",
     "check_values",
@@ -84,10 +90,12 @@ __all__ = [
     "mostly_ones",
     "nonzero_share",
     "open_mosaic",
+    "pack",
     "presence",
     "read",
     "read_blocks",
     "refuse_view",
+    "resident_bytes",
     "resolve_modalities",
     "row_maps",
     "shared_cells",

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smalti.nn import SparseRows
-
 from ._reader import DiskReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from smalti.nn import SparseRows
 
     from ._reader import ModalityReader
 
@@ -93,29 +93,6 @@ class MosaicBatch(TypedDict):
     likelihoods leave them out."""
 
 
-def to_device(minibatch: MosaicBatch, device: Any) -> MosaicBatch:
-    """Return a minibatch with all its tensors on ``device``."""
-    return MosaicBatch(
-        batch=minibatch["batch"].to(device),
-        labels=minibatch["labels"].to(device),
-        present=minibatch["present"].to(device),
-        index=minibatch["index"].to(device),
-        values={name: _move(block, device) for name, block in minibatch["values"].items()},
-        components={name: _move(block, device) for name, block in minibatch["components"].items()},
-        cells=Cells(
-            **{
-                field: {key: at.to(device) for key, at in part.items()}
-                for field, part in minibatch["cells"]._asdict().items()
-            }
-        ),
-        missing={name: block.to(device) for name, block in minibatch["missing"].items()},
-    )
-
-
-def _move(block: SparseRows | Tensor, device: Any) -> SparseRows | Tensor:
-    return SparseRows(*(part.to(device) for part in block)) if isinstance(block, SparseRows) else block.to(device)
-
-
 class MosaicDataset(Dataset[MosaicBatch]):
     """Cells of a mosaic by position: ``dataset[[3, 1, 2]]`` is the :class:`MosaicBatch` of three cells.
 
@@ -171,9 +148,13 @@ class MosaicDataset(Dataset[MosaicBatch]):
             index=torch.from_numpy(at),
             values={name: reader.read(self.maps[name][at]) for name, reader in self.readers.items()},
             components={name: reader.read(self.maps[name][at]) for name, reader in self.components.items()},
-            cells=find_cells(self.presence[at][:, self._columns], self._names),
+            cells=self.cells_at(at),
             missing={name: self._gone(name, reader, at) for name, reader in self.missing.items()},
         )
+
+    def cells_at(self, at: NDArray[np.int64]) -> Cells:
+        """Return the cells of a minibatch of these cells of the mosaic by what was measured."""
+        return find_cells(self.presence[at][:, self._columns], self._names)
 
     @property
     def on_disk(self) -> bool:

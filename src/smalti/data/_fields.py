@@ -25,7 +25,7 @@ from smalti._validate import check_keys, check_names_equal, shorten
 
 from ._modality import COUNT_LIKELIHOODS, ENCODER_INPUTS, Modality, check_values
 from ._presence import row_maps
-from ._values import components_of, stored_matrix
+from ._values import by_rows, components_of, stored_matrix
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -96,7 +96,7 @@ class ModalityField(BaseAnnDataField):
         """Return the matrix of the modality, means of training in place of missing values (NaN)."""
         x = self._known(adata)
         if not has_missing(x):
-            return x
+            return by_rows(x, adata.mod[self.name], self.spec.layer)
         if self._levels is None:
             raise ValueError(
                 f"Modality {self.name!r} has missing values (NaN), for which this stored model knows no means: it was "

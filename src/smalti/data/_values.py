@@ -14,6 +14,8 @@ from smalti._disk_formats import disk_matrix, on_disk, place_of
 from smalti._missing import feature_levels, has_missing, measured
 from smalti._validate import check_keys, shorten
 
+from ._fingerprint import checksum
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 5_000_000
 """Values looked at in one go, so that checks need no copy of a whole modality."""
+FEW_ROWS = 256
 
 
 def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
@@ -80,6 +83,21 @@ _read: dict[int, dict[Any, Any]] = {}
 """Matrices that were read from disk or computed, by object and layer; they live as long as the object."""
 _opened: dict[int, dict[Any, Any]] = {}
 """Matrices that stay on disk, likewise."""
+_by_rows: dict[int, dict[Any, Any]] = {}
+"""Matrices that were turned from columns to rows, with a checksum of what they were made of, likewise."""
+
+
+def by_rows(x: Any, adata: AnnData, layer: str | None) -> Any:
+    """Return a sparse matrix of a modality as CSR, turned once for all readers as long as its values stay the same.
+
+    Whatever is not sparse in memory is returned as it is.
+    """
+    if not sp.issparse(x) or x.format == "csr":
+        return x
+    kept, now = _of(_by_rows, adata), checksum(x)
+    if layer not in kept or kept[layer][0] != now:
+        kept[layer] = (now, x.tocsr())
+    return kept[layer][1]
 
 
 def _of(store: dict[int, dict[Any, Any]], adata: AnnData) -> dict[Any, Any]:
@@ -181,8 +199,9 @@ def varies(x: Any) -> bool:
     if sp.issparse(x):
         if x.nnz == 0 or not np.any(x.data):
             return False
-        first = x.tocsr()[[0]]
-        return bool(abs(x.tocsr()[1:] - first.__class__(np.ones((x.shape[0] - 1, 1))) @ first).max() > 0)
+        first = sp.csr_matrix(x[[0]])
+        parts = (x[start : start + FEW_ROWS] for start in range(1, x.shape[0], FEW_ROWS))  # the first one tells, mostly
+        return any((part != sp.csr_matrix(np.ones((part.shape[0], 1))) @ first).nnz > 0 for part in parts)
     x = np.asarray(x)
     return bool((x[1:] != x[0]).any())
 

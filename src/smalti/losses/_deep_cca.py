@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from . import _look
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,11 +29,12 @@ def cholesky_root(covariance: Tensor, level: Tensor | float) -> Tensor:
     Raises
     ------
     torch.linalg.LinAlgError
-        If the sum is not positive definite.
+        If the sum is not positive definite; on a GPU, which would have to be waited for, the factor is NaN instead.
     """
     eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    root: Tensor = torch.linalg.cholesky(covariance + level * eye)
-    return root
+    root: Tensor
+    root, info = torch.linalg.cholesky_ex(covariance + level * eye, check_errors=_look.may_look(covariance))
+    return root if _look.may_look(root) else torch.where(info == 0, root, torch.nan)
 
 
 def whitened_cross(cross: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -159,6 +162,7 @@ def deep_cca(
     ridge: float = RIDGE,
     min_cells: int | None = None,
     state: CCAState | None = None,
+    pairs: Mapping[tuple[str, str], Tensor] | None = None,
 ) -> DeepCCA:
     r"""Return the loss of deep canonical correlation analysis, over all pairs of views.
 
@@ -176,6 +180,8 @@ def deep_cca(
         ``{view: (B, d)}`` encodings of the same cells; widths may differ.
     present
         ``{view: (B,)}`` boolean, True where measured; everywhere by default. Other rows are not looked at.
+    pairs
+        Positions of the cells that two views have in common, ``(n,)``, by pair of views, instead of ``present``.
     n_components
         Leading correlations ``r`` that are summed; by default as many as the narrower view has columns.
     ridge
@@ -199,7 +205,9 @@ def deep_cca(
     skipped, failed = [], []
     for pair in combinations(views, 2):
         u, v = (views[name] for name in pair)
-        if present is not None:
+        if pairs is not None:
+            u, v = u[pairs[pair]], v[pairs[pair]]
+        elif present is not None:
             both = present[pair[0]] & present[pair[1]]
             u, v = u[both], v[both]
         narrow = min(u.shape[1], v.shape[1])

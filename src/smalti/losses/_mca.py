@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from smalti.nn import rows_of
+
 from ._contrastive import info_nce
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+Reads: TypeAlias = tuple[tuple[int, ...], bool]
+"""Modalities, and whether all of them are needed instead of one."""
 Negatives = Literal["paired", "all"]
 """Whom a cell is told apart from: cells for which the term is defined, or all that have the embedding."""
 
@@ -64,13 +68,21 @@ class Pair(NamedTuple):
     y: Tensor
     """``(B, d)``."""
     has_x: Tensor
-    """``(B,)`` bool."""
+    """``(B,)`` bool, or positions, ``(n,)`` int64, if patterns were given; so are the next two."""
     has_y: Tensor
+    """``(B,)`` bool."""
+    both: Tensor
     """``(B,)`` bool."""
 
 
 def channel_pairs(
-    unimodal: Tensor, fused: Tensor, present: Tensor, channels: Sequence[Sequence[int]], *, complete: bool = False
+    unimodal: Tensor,
+    fused: Tensor,
+    present: Tensor,
+    channels: Sequence[Sequence[int]],
+    *,
+    complete: bool = False,
+    patterns: Mapping[tuple[int, ...], Tensor] | None = None,
 ) -> Iterator[Pair]:
     r"""Yield the terms of modal channel attention :cite:p:`Bjorgaard2024`, in four rows.
 
@@ -97,19 +109,41 @@ def channel_pairs(
         Positions of modalities, one tuple per channel.
     complete
         Whether a channel needs all its modalities instead of one.
+    patterns
+        Positions of the cells that have exactly some modalities, so that no GPU is waited for; otherwise ``present``
+        is looked at.
     """
-    has = [present[:, list(c)].all(1) if complete else present[:, list(c)].any(1) for c in channels]
-    has[0] = present.any(1)  # the root stands for whatever there is
     n = present.shape[1]
+    one = [((m,), False) for m in range(n)]
+    # the root stands for whatever there is
+    some = [(tuple(range(n)), False), *((tuple(c), complete) for c in channels[1:])]
+
+    def pair(row: str, x: Tensor, y: Tensor, in_x: Reads, in_y: Reads) -> Pair:
+        return Pair(row, x, y, *(_having(present, patterns, reads) for reads in ([in_x], [in_y], [in_x, in_y])))
+
     for m in range(n):
-        yield Pair("unimodal_fusion", unimodal[:, m], fused[:, 0], present[:, m], has[0])
+        yield pair("unimodal_fusion", unimodal[:, m], fused[:, 0], one[m], some[0])
     for a, b in combinations(range(n), 2):
-        yield Pair("unimodal_unimodal", unimodal[:, a], unimodal[:, b], present[:, a], present[:, b])
+        yield pair("unimodal_unimodal", unimodal[:, a], unimodal[:, b], one[a], one[b])
     for c in range(1, len(channels)):
-        yield Pair("channel_root", fused[:, 0], fused[:, c], has[0], has[c])
+        yield pair("channel_root", fused[:, 0], fused[:, c], some[0], some[c])
     for m in range(n):
         for c in range(1, len(channels)):
-            yield Pair("unimodal_channel", unimodal[:, m], fused[:, c], present[:, m], has[c])
+            yield pair("unimodal_channel", unimodal[:, m], fused[:, c], one[m], some[c])
+
+
+def _having(present: Tensor, patterns: Mapping[tuple[int, ...], Tensor] | None, reads: Sequence[Reads]) -> Tensor:
+    """Return the cells that have all (or any) of some modalities, for each of ``reads``: a mask, or positions."""
+    if patterns is None:
+        masks = [present[:, list(m)].all(1) if whole else present[:, list(m)].any(1) for m, whole in reads]
+        return torch.stack(masks).all(0)
+    found = [
+        cells
+        for pattern, cells in patterns.items()
+        if all((all if whole else any)(m in pattern for m in modalities) for modalities, whole in reads)
+    ]
+    nobody = torch.empty(0, dtype=torch.int64, device=present.device)
+    return torch.cat([nobody, *found]).sort().values
 
 
 def channel_contrast(
@@ -122,6 +156,7 @@ def channel_contrast(
     rows: Sequence[str],
     complete: bool = False,
     negatives: Negatives = "paired",
+    patterns: Mapping[tuple[int, ...], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     r"""Return the mean over the defined terms of each row of :func:`channel_pairs`.
 
@@ -146,9 +181,9 @@ def channel_contrast(
     log_scale = log_scale.clamp(min=0.0)
     nothing = 0.0 * log_scale + unimodal[:0].sum() + fused[:0].sum()
     terms: dict[str, list[Tensor]] = {row: [] for row in rows}
-    for row, x, y, has_x, has_y in channel_pairs(unimodal, fused, present, channels, complete=complete):
-        both = has_x & has_y
-        if row in terms and bool(both.any()):
+    pairs = channel_pairs(unimodal, fused, present, channels, complete=complete, patterns=patterns)
+    for row, x, y, has_x, has_y, both in pairs:
+        if row in terms and len(rows_of(both)):
             in_x, in_y = (both, both) if negatives == "paired" else (has_x, has_y)
-            terms[row].append(info_nce(x, y, in_x, in_y, log_scale))
+            terms[row].append(info_nce(x, y, in_x, in_y, log_scale, pair=rows_of(both)))
     return {row: nothing + torch.stack(found).mean() if found else nothing for row, found in terms.items()}

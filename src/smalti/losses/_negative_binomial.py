@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from . import _look
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,11 +18,6 @@ LOG_THETA_RANGE = (-18.0, 18.0)
 """The same for inverse dispersions; from about 10 on a negative binomial cannot be told from a Poisson."""
 STIRLING_FROM = 20.0
 """Argument from which the two first terms of Stirling's series are exact in float32 (next one: 1 / 360 z^3)."""
-
-
-def may_look(x: Tensor) -> bool:
-    """Return whether numbers may be looked at for a short cut: elsewhere than on a CPU, that waits for the device."""
-    return x.device.type == "cpu"
 
 
 def clamp_log_mean(log_mean: Tensor) -> Tensor:
@@ -34,7 +31,7 @@ def log_rising(x: Tensor, theta: Tensor) -> Tensor:
     For large theta the two are so large that their difference is lost in float32 (17 nats at theta = e^17, and a
     gradient that is noise), so there the difference of their Stirling series is taken instead.
     """
-    if may_look(theta) and not bool((theta > STIRLING_FROM).any()):
+    if _look.may_look(theta) and not bool((theta > STIRLING_FROM).any()):
         return torch.lgamma(x + theta) - torch.lgamma(theta)
     small, large = theta.clamp(max=STIRLING_FROM), theta.clamp(min=STIRLING_FROM)
     stirling = (x + large - 0.5) * torch.log1p(x / large) + x * (large.log() - 1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import _look
 from ._deep_cca import cholesky_root, whitened_cross
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ def plan_correlation(u: Tensor, v: Tensor, plan: Tensor, *, ridge: float = 0.05)
     A scalar, at most 1; 0 with a gradient of 0 where the plan is empty. A high value is no evidence for the plan.
     """
     total = plan.sum()
-    if len(u) == 0 or len(v) == 0 or not bool(total > 0):
+    if len(u) == 0 or len(v) == 0 or (_look.may_look(total) and not bool(total > 0)):
         return (u.sum() + v.sum()) * 0.0
-    plan = plan.to(u) / total.to(u)
+    plan = plan.to(u) / total.to(u).clamp(min=1e-30)
     a, b = plan.sum(dim=1, keepdim=True), plan.sum(dim=0)[:, None]
     u, v = u - (a * u).sum(dim=0), v - (b * v).sum(dim=0)
     cross = u.T @ plan @ v
-    if not bool(torch.isfinite(cross).all()):
+    if _look.may_look(cross) and not bool(torch.isfinite(cross).all()):
         return cross.sum()  # for whoever checks losses; a factorisation would raise an error of its own
     first, second = _root((a * u).T @ u, ridge), _root((b * v).T @ v, ridge)
     return whitened_cross(cross, first, second).diagonal().mean()
@@ -201,15 +202,17 @@ def structural_similarity(u: Tensor, v: Tensor, plan: Tensor) -> Tensor:
     -------
     A scalar in [0, 2], lower is better; 0 where nothing can be compared.
     """
-    mass = plan.sum(dim=1)
-    kept = mass > 0
-    if int(kept.sum()) < 3 or len(v) == 0:
+    if len(u) == 0 or len(v) == 0:
         return (u.sum() + v.sum()) * 0.0
-    rows = plan[kept] / mass[kept, None]
-    x, y = _kernel(u[kept]), rows @ _kernel(v) @ rows.T
-    x, y = x - x.mean(dim=1, keepdim=True), y - y.mean(dim=1, keepdim=True)
-    cross, variances = (x * y).mean(dim=1), x.square().mean(dim=1) + y.square().mean(dim=1)
-    return 1 - ((2 * cross + 1e-4) / (variances + 1e-4)).mean()
+    mass = plan.sum(dim=1)
+    kept = (mass > 0).to(u)
+    n = kept.sum().clamp(min=1)
+    rows = plan / mass.clamp(min=1e-30)[:, None]
+    x, y = _kernel(u), rows @ _kernel(v) @ rows.T
+    x, y = ((z - (z @ kept / n)[:, None]) * kept for z in (x, y))
+    cross, variances = (x * y).sum(dim=1) / n, (x.square() + y.square()).sum(dim=1) / n
+    likeness = ((2 * cross + 1e-4) / (variances + 1e-4)) @ kept / n
+    return torch.where(kept.sum() >= 3, 1 - likeness, 0.0)
 
 
 def _kernel(z: Tensor) -> Tensor:

@@ -151,20 +151,45 @@ class ScaledInput(nn.Module):
             self.register_buffer("feature_mask", torch.ones(n_batch + 1, n_features, dtype=torch.bool))
 
     @torch.no_grad()
-    def normalised(self, x: SparseRows | Tensor, batch: Tensor) -> Tensor:
-        """Return the values before standardisation, ``(B, G)``, zeros where not measured."""
-        x = x.to_dense(self.scale.shape[0]) if isinstance(x, SparseRows) else x.to(self.centre.dtype)
-        if self.masked:
-            x = torch.where(self.feature_mask[self._row(batch)], x, 0.0)
-        if self.log:
-            x = torch.log1p(1e4 * x / x.sum(dim=1, keepdim=True).clamp(min=1e-8))
-        return x
+    def normalised(self, x: SparseRows | Tensor, batch: Tensor) -> SparseRows | Tensor:
+        """Return the values before standardisation, zeros where not measured, sparse or ``(B, G)`` as they come."""
+        row = self._row(batch)
+        if isinstance(x, SparseRows):
+            if self.masked:
+                x = x.map_values(torch.where(self.feature_mask[x.repeat(row), x.indices], x.values, 0.0))
+        else:
+            x = x.to(self.centre.dtype)
+            x = torch.where(self.feature_mask[row], x, 0.0) if self.masked else x
+        return log_normalise(x) if self.log else x
+
+    @torch.no_grad()
+    def some(self, x: SparseRows | Tensor, batch: Tensor, columns: Tensor) -> Tensor:
+        """Return some standardised features, ``(B, len(columns))``; the others are never dense.
+
+        Parameters
+        ----------
+        x, batch
+            As in :meth:`forward`.
+        columns
+            ``(D,)`` int64, which features.
+        """
+        x, row = self.normalised(x, batch), self._row(batch)
+        if isinstance(x, SparseRows):
+            n_kept = columns.shape[0]
+            place = torch.full((self.scale.shape[0],), n_kept, device=columns.device)
+            x = x.columns(place.index_copy(0, columns, torch.arange(n_kept, device=columns.device)), n_kept)
+        else:
+            x = x[:, columns]
+        z = (x - self.centre[:, columns][row]) * self.scale[columns]
+        return torch.where(self.feature_mask[:, columns][row], z, 0.0) if self.masked else z
 
     def forward(self, x: SparseRows | Tensor, batch: Tensor, gate: DrawnGate | None = None) -> Tensor:
         """Map ``B`` rows and batch codes (-1 for unknown) to ``(B, G)``, through gates if there are any."""
         with torch.no_grad():
             row = self._row(batch)
-            z = (self.normalised(x, batch) - self.centre[row]) * self.scale
+            x = self.normalised(x, batch)
+            x = x.to_dense(self.scale.shape[0]) if isinstance(x, SparseRows) else x
+            z = (x - self.centre[row]) * self.scale
             z = torch.where(self.feature_mask[row], z, 0.0) if self.masked else z
         return z if gate is None else cast("Tensor", gate(z))
 

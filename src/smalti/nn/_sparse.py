@@ -60,6 +60,20 @@ class SparseRows(NamedTuple):
         out[self.row_index(), self.indices] = self.values
         return out
 
+    def columns(self, place: Tensor, n_kept: int) -> Tensor:
+        """Return some columns, ``(n_rows, n_kept)``; no other is ever dense.
+
+        Parameters
+        ----------
+        place
+            ``(n_cols,)`` int64, where each column goes; ``n_kept`` for one that is left out.
+        n_kept
+            Number of columns that are kept.
+        """
+        out = self.values.new_zeros(self.n_rows, n_kept + 1)
+        out[self.row_index(), place[self.indices]] = self.values
+        return out[:, :n_kept]
+
     def drop_empty(self, keep: Tensor) -> SparseRows:
         """Return only the rows ``keep``, ``(n_rows,)`` bool or ascending positions; the others must be empty.
 

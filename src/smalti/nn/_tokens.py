@@ -82,7 +82,7 @@ class PatchTokens(nn.Module):
         if isinstance(x, SparseRows):
             bag = x.row_index() * n + self.group[x.indices]
             order = torch.argsort(bag, stable=True)  # columns of a row may be stored in any order
-            counts = torch.bincount(bag, minlength=x.n_rows * n)
+            counts = bag.new_zeros(x.n_rows * n).index_add_(0, bag, torch.ones_like(bag))
             indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
             rows = SparseRows(indptr, self.slot[x.indices][order], x.values[order])
             return sparse_matmul(rows, self.weight.view(n * largest, width)).view(x.n_rows, n, width) + self.bias

@@ -119,8 +119,8 @@ class Values:
             self._cache = self._cache - score[:, None] * self._removed[-1][1]
 
     def _read(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        z = self.layer(self._reader.read(rows), torch.from_numpy(self.batch[rows]))
-        z = z[:, self.columns].clamp(-CLIP, CLIP)
+        codes = torch.from_numpy(self.batch[rows])
+        z = self.layer.some(self._reader.read(rows), codes, torch.from_numpy(self.columns)).clamp(-CLIP, CLIP)
         for score, loading in self._removed:
             z = z - score[rows, None] * loading
         return z

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from smalti._validate import check_count, check_in_range, shorten
-from smalti.data import to_device
+from smalti._validate import check_choice, check_count, check_in_range, shorten
+from smalti.data import Ahead, PackedBatch, ResidentDataset, can_reside, resident_bytes, to_device
 
 from ._locality import Locality
 from ._paired import MosaicBatchSampler
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from smalti.data import MosaicManager
+    from smalti.data import MosaicDataset, MosaicManager
 
     from ._sampler import EpochSampler, MakeSampler
 
@@ -55,6 +55,9 @@ class MosaicSplitter(LightningDataModule):
         Seed of split and batches.
     num_workers
         Loader processes; 0 is fastest where the data are in memory, and needed where they are on disk.
+    on_device
+        Whether the data lie on the device of the training, so that minibatches are gathered there; by default if that
+        is a GPU with room for them.
 
     Notes
     -----
@@ -73,6 +76,7 @@ class MosaicSplitter(LightningDataModule):
         make_sampler: MakeSampler | None = None,
         seed: int = 0,
         num_workers: int = 0,
+        on_device: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         check_in_range(train_size, 1e-6, 1, "train_size")
@@ -80,6 +84,8 @@ class MosaicSplitter(LightningDataModule):
         check_in_range(paired_share, 0, 1, "paired_share")
         self.manager, self.batch_size, self.paired_share = manager, int(batch_size), paired_share
         self.seed, self.num_workers = seed, num_workers
+        self.on_device: bool | Literal["auto"] = check_choice(on_device, (True, False, "auto"), "on_device")
+        self._resident: ResidentDataset | None = None
         self.locality = Locality.of(manager.create_torch_dataset(), self.batch_size) if manager.on_disk else None
         if self.locality is not None and num_workers:
             raise ValueError(
@@ -136,13 +142,13 @@ class MosaicSplitter(LightningDataModule):
                 parts.append(self.locality.hold_out(rng, cells, n_held))
         return np.sort(np.concatenate(parts))
 
-    def train_dataloader(self) -> DataLoader[Any] | StreamedBatches:
+    def train_dataloader(self) -> DataLoader[Any] | StreamedBatches | Ahead:
         """Return the loader of training batches."""
         if self.trainer is not None:
             self.sampler.set_epoch(self.trainer.current_epoch)
         return self._loader(self.train_idx, self.sampler, lambda: self.sampler.windows())
 
-    def val_dataloader(self) -> DataLoader[Any] | StreamedBatches | list[Any]:
+    def val_dataloader(self) -> DataLoader[Any] | StreamedBatches | Ahead | list[Any]:
         """Return the loader of validation batches, in a fixed order that spreads patterns over batches."""
         if self.n_val == 0:
             return []
@@ -160,21 +166,42 @@ class MosaicSplitter(LightningDataModule):
             windows = np.diff(ends, prepend=0).tolist()
         return self._loader(self.val_idx, [part.tolist() for part in np.array_split(order, n_batches)], lambda: windows)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the training runs."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a minibatch; one that is in place is left alone, which saves a walk over its tensors."""
+        if isinstance(batch, PackedBatch):
+            return batch.on(device)
         first = next(iter(batch.values()))
         return batch if isinstance(first, torch.Tensor) and first.device == device else to_device(batch, device)
 
     def _loader(
         self, indices: NDArray[np.int64], batches: Any, windows: Callable[[], list[int]]
-    ) -> DataLoader[Any] | StreamedBatches:
+    ) -> DataLoader[Any] | StreamedBatches | Ahead:
         dataset = self.manager.create_torch_dataset(indices)
+        if self._resides(dataset):
+            if self._resident is None:
+                self._resident = ResidentDataset(dataset, self.device)
+            return DataLoader(self._resident.subset(indices), batch_size=None, sampler=batches)
         if self.locality is not None:
-            return StreamedBatches(dataset, batches, windows)
-        return DataLoader(
+            streamed = StreamedBatches(dataset, batches, windows)
+            return Ahead(streamed) if self.device.type == "cuda" else streamed
+        loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=None,
             sampler=batches,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+        return Ahead(loader) if self.device.type == "cuda" else loader
+
+    def _resides(self, dataset: MosaicDataset) -> bool:
+        """Return whether the data lie on the device."""
+        if self._resident is not None or self.on_device == "auto":
+            return self._resident is not None or (self.num_workers == 0 and can_reside(dataset, self.device))
+        if self.on_device and resident_bytes(dataset) is None:
+            raise ValueError("Data on disk cannot lie on the device: leave `on_device` out, or read them into memory.")
+        return bool(self.on_device)

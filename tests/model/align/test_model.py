@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from smalti._errors import NotFittedError
+from smalti.align import Verdict
 from smalti.metrics import foscttm
 from smalti.model import UnpairedCCA, UnpairedOptions
 
@@ -250,3 +252,46 @@ def test_without_any_structure_the_latent_is_nan_not_noise_of_unit_length(rng):
     joint = model.get_latent_representation()
     assert np.isfinite(joint).all()
     np.testing.assert_allclose(model.get_latent_representation(batch_size=7), joint, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_links", [2, 3])
+def test_fewer_than_four_links_are_said_to_be_too_few_and_how_many_are_needed(n_links: int):
+    model = fit(diagonal(), links=links().iloc[:n_links], options={"n_permutations": 20})
+    assert not model.verdict.identified
+    assert f"({n_links} links)" in str(model.verdict)
+    assert "at least 4 links" in str(model.verdict)
+
+
+def test_a_single_link_is_said_to_be_unused(caplog):
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        fit(diagonal(n_pairs=15), links=links().iloc[:1])
+    assert "between 'a' and 'b'" in caplog.text
+    assert "4 for a verdict" in caplog.text
+
+
+def test_an_undecided_verdict_says_what_is_missing_and_matches_by_smoothed_evidence(caplog):
+    model = fit(diagonal(), links=links())
+    model.verdict_ = Verdict(
+        identified=False, score=0.2, null=(0.0, 0.1, -0.1, 0.1, -0.1), rounds=(0.2,), n_rounds=1, stability=0.5,
+        evidence="8 links", kind="links", n=8,
+    )  # fmt: skip
+    assert model.verdict.undecided
+    needed = model.verdict.n_needed
+    assert needed == int(np.ceil(8 * (2.5 / model.verdict.z) ** 2)) > 8
+    assert f"about {needed} in all" in str(model.verdict)
+    assert f"{needed - 8} are missing" in str(model.verdict)
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        found = model.match("a", "b")
+    assert "smoothed evidence" in found.note
+    assert "smoothed evidence" in caplog.text
+    assert (found.plan.partner == model.match("a", "b", by="evidence").plan.partner).all()
+    assert (found.plan.partner != model.match("a", "b", by="alignment").plan.partner).any()
+    sure = replace(model.verdict, score=0.9, identified=True)
+    model.verdict_ = sure
+    assert sure.n_needed is None
+    assert model.match("a", "b").note == ""
+    faint = replace(sure, score=0.05, identified=False)
+    assert not faint.undecided
+    assert "Not identified" in str(faint)
+    with pytest.raises(ValueError, match="by"):
+        model.match("a", "b", by="luck")

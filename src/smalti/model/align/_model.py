@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+import logging
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from smalti.align import Baseline
     from smalti.data import MosaicBatch
     from smalti.model.parts import MosaicSizes
+
+
+MatchBy = Literal["verdict", "alignment", "evidence"]
+"""What cells are compared by when they are matched."""
+
+logger = logging.getLogger(__name__)
 
 
 class UnpairedCCA(QueryMixin, UnpairedTraining):
@@ -165,7 +172,7 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
 
     # ------------------------------------------------------------------ matching
 
-    def match(self, source: str, target: str, mdata: MuData | None = None) -> CellMatch:
+    def match(self, source: str, target: str, mdata: MuData | None = None, *, by: MatchBy = "verdict") -> CellMatch:
         """Match the cells of one modality to those of another.
 
         Parameters
@@ -174,6 +181,10 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
             Modalities.
         mdata
             Data, those of training by default.
+        by
+            What training cells are compared by: ``"alignment"``, :meth:`matching_space`; ``"evidence"``, their smoothed
+            links, pairs and labels alone, which is better where these are few; or ``"verdict"``: the alignment unless
+            the verdict is undecided.
 
         Returns
         -------
@@ -185,16 +196,26 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
         ------
         ValueError
             If a modality does not exist, no cell has it, or both are the same.
+        NotFittedError
+            If other cells than those of training are to be compared by evidence.
         """
         for name in (source, target):
             self.check_modality(name)
+        check_choice(by, get_args(MatchBy), "by")
         if source == target:
             raise ValueError(f"Expected two modalities to match, found {source!r} twice.")
-        own = mdata is None or mdata is self.adata
+        own, note = mdata is None or mdata is self.adata, ""
         data = self._validate_anndata(mdata)
         here = [self.with_modality(data, name) for name in (source, target)]
+        if by == "evidence" and not (own and self._aligned is not None):
+            raise NotFittedError("Evidence is known of the cells of training alone, and gone after loading.")
         if own and self._aligned is not None:
-            both: list[NDArray[Any]] = list(self.matching_space(source, target))
+            plain = by == "evidence" or (by == "verdict" and self.verdict.undecided)
+            by_evidence = self._evidence_space(source, target) if plain else None
+            both: list[NDArray[Any]] = list(by_evidence or self.matching_space(source, target))
+            if by_evidence is not None and by == "verdict":
+                note = f"Cells are compared by their smoothed evidence alone. {self.verdict}"
+                logger.warning("%s", note)
         else:
             both = [
                 self.get_latent_representation(data, modality=name, indices=at, block="aligned")
@@ -204,7 +225,7 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
         if own:
             plan = self._with_evidence(plan, source, target)
         first, second = (data.obs_names[at] for at in here)
-        return CellMatch(plan=plan, source=first, target=second)
+        return CellMatch(plan=plan, source=first, target=second, note=note)
 
     def baseline(self, method: Baseline) -> dict[str, NDArray[np.float64]]:
         """Align the training data by a simpler method, to compare with.

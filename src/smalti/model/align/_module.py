@@ -84,21 +84,20 @@ class UnpairedModule(MosaicModule):
 
         Returns
         -------
-        ``latents``: name to ``(n, n_latent)``, cells that have it, not normalised; ``present``: name to ``(B,)`` bool.
+        ``latents``: name to ``(n, n_latent)``, cells that have it, not normalised; ``present``: name to ``(B,)`` bool;
+        ``cells``: the same as positions.
         """
-        present = self.inputs.present(minibatch)
-        latents = {
-            name: self.encoders[name](self.inputs.encode(minibatch, name, here)) for name, here in present.items()
-        }
-        return {"latents": latents, "present": present}
+        cells = self.inputs.having(minibatch)
+        latents = {name: self.encoders[name](self.inputs.encode(minibatch, name, here)) for name, here in cells.items()}
+        return {"latents": latents, "present": self.inputs.present(minibatch), "cells": cells}
 
     def latents(self, minibatch: MosaicBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return latents of unit length by modality, ``(B, n_latent)``, zeros where absent, and presence."""
-        out, present = {}, self.inputs.present(minibatch)
+        out, n = {}, len(minibatch["index"])
         encoders = self.encoders if bool(self.accepted) else self.closed_form
-        for name, here in present.items():
-            out[name] = spread_rows(unit(encoders[name](self.inputs.encode(minibatch, name, here))), here)
-        return out, present
+        for name, here in self.inputs.having(minibatch).items():
+            out[name] = spread_rows(unit(encoders[name](self.inputs.encode(minibatch, name, here))), here, n=n)
+        return out, self.inputs.present(minibatch)
 
     def loss(
         self,
@@ -108,8 +107,8 @@ class UnpairedModule(MosaicModule):
         kl_weight: float | Tensor = 1.0,
     ) -> LossOutput:
         """Return the weighted sum of all terms; every term is logged. ``kl_weight`` is the progress of training."""
-        latents, present = inference_outputs["latents"], inference_outputs["present"]
-        cells = {name: minibatch["index"].ravel()[here] for name, here in present.items()}
+        latents = inference_outputs["latents"]
+        cells = {name: minibatch["index"].ravel()[here] for name, here in inference_outputs["cells"].items()}
         plans = {(a, b): self._plan(a, b, latents, cells, float(kl_weight)) for a, b in combinations(latents, 2)}
         outputs = UnpairedOutputs(
             latents=latents,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import asdict, replace
 from itertools import combinations
@@ -17,6 +18,7 @@ from smalti.align import (
     PlanTable,
     TransportPlan,
     Verdict,
+    evidence_features,
     fit_alignment,
     held_out_agreement,
     label_evidence,
@@ -47,6 +49,8 @@ MAX_LINKS = 600
 APART = 10.0
 """Cost between cells of different batches, in units of the mean cost."""
 EPOCHS = 5
+
+logger = logging.getLogger(__name__)
 
 
 class UnpairedTraining(MosaicModel):
@@ -184,6 +188,13 @@ class UnpairedTraining(MosaicModel):
     def _links(self, a: str, b: str, views: tuple[View, View], cells: dict[str, NDArray[np.int64]]) -> Evidence | None:
         found = None if self.links is None else link_matrices(self.links, (a, b), self.get_var_names())
         if found is None:
+            if self.links is not None and {a, b} <= set(self.links.columns):
+                logger.warning(
+                    "Fewer than two different links between %r and %r: they are not used. At least 2 are needed to "
+                    "align, and 4 for a verdict.",
+                    a,
+                    b,
+                )
             return None
         rows, values = self.adata_manager.row_maps(), []
         fields = {field.name: field for field in self.adata_manager.modality_fields}
@@ -260,6 +271,17 @@ class UnpairedTraining(MosaicModel):
                 np.float64
             )
         return matching_space(self._aligned[0], (source, target), latents)
+
+    def _evidence_space(self, source: str, target: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return the smoothed evidence of training cells of two modalities, ``None`` without any."""
+        if self._aligned is None:
+            return None
+        problem = self._aligned[0]
+        found = evidence_features(problem, (source, target))
+        if found is None:
+            return None
+        first, second = (np.asarray(problem.views[m].members @ f) for m, f in zip((source, target), found, strict=True))
+        return first, second
 
     def _with_evidence(self, plan: TransportPlan, a: str, b: str) -> TransportPlan:
         """Return a plan between training cells with the confidence that their evidence gives."""

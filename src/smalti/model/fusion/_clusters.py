@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from smalti.pp import LinearCCA
+from smalti.pp import LinearCCA, LinearJoint
 
 from ._communities import N_NEIGHBORS, graph_clusters, grow_tree
 
@@ -28,6 +28,8 @@ N_ROUNDS = 8
 MAX_CELLS = 4000
 """Cells on which numbers of clusters are compared; a random sample of more."""
 N_SHUFFLES = 3
+HEAD_CELLS = 20_000
+"""Cells that are clustered and that the head is fitted to; a random sample of more."""
 PER_CLUSTER = 10
 """Cells per cluster below which k-means takes the place of communities."""
 MAX_AXES = 10
@@ -165,3 +167,46 @@ def start_clusters(z: NDArray[np.floating], n_clusters: int, start: Start, rando
     rank[order] = np.arange(len(order))
     ranked: NDArray[np.int64] = rank[labels].astype(np.int64)
     return ranked
+
+
+def joint_latent(components: CellComponents, batch: NDArray[np.str_], random_state: int) -> NDArray[np.float32]:
+    """Return the joint linear latent of all cells, ``(n_obs, d)``; NaN for cells without anything.
+
+    Parameters
+    ----------
+    components
+        Encoder inputs of all cells.
+    batch
+        ``(n_obs,)`` their batches.
+    random_state
+        Seed.
+    """
+    values, maps = components
+    cells = np.flatnonzero(np.column_stack([rows >= 0 for rows in maps.values()]).any(axis=1))
+    cells = some_rows(cells, random_state)
+    linear = LinearJoint(random_state=random_state)
+    linear.fit(values, {name: rows[cells] for name, rows in maps.items()}, batch[cells])
+    return linear.transform(values, maps, batch)
+
+
+def joint_clusters(space: NDArray[np.float32], n_clusters: int, random_state: int) -> NDArray[np.int64]:
+    """Return the clusters of all cells that the head starts from, ``(n_obs,)``, -1 for cells without a place.
+
+    They depend on the data and the seed alone, so that a training that goes on finds the same. Of many cells some are
+    clustered, and the others follow their neighbours.
+    """
+    known = np.flatnonzero(np.isfinite(space).all(axis=1))
+    cells = some_rows(known, random_state)
+    out = np.full(len(space), -1, dtype=np.int64)
+    out[cells] = start_clusters(space[cells], n_clusters, "joint", random_state)
+    others = np.setdiff1d(known, cells)
+    if len(others):
+        out[others] = KNeighborsClassifier(N_NEIGHBORS).fit(space[cells], out[cells]).predict(space[others])
+    return out
+
+
+def some_rows(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
+    """Return at most :data:`HEAD_CELLS` of the rows, in order."""
+    if len(rows) <= HEAD_CELLS:
+        return rows
+    return np.sort(np.random.default_rng(random_state).choice(rows, HEAD_CELLS, replace=False))

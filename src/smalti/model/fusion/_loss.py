@@ -48,6 +48,8 @@ class FusionOutputs:
     cca: CCAState
     first: Tensor | None = None
     """``(B,)`` clusters that the head started from, -1 where there is none."""
+    pairs: dict[tuple[str, str], Tensor] | None = None
+    """Positions of the cells that have both of two modalities."""
 
 
 def fuse_units(embeddings: dict[str, Tensor], present: dict[str, Tensor], weights: dict[str, Tensor]) -> Tensor:
@@ -71,10 +73,10 @@ def fusion_loss(weights: FusionWeights, options: FusionOptions, outputs: FusionO
     parts["data"] = sum((parts[f"nll_{name}"] for name in present), zero)
     extra: dict[str, Tensor] = {}
     if weights.correlation > 0:
-        views, rows = embeddings, present
+        views, rows, pairs = embeddings, present, outputs.pairs
         if options.unpaired == "borrow" and stage >= 2:
-            views, rows = _with_borrowed(options, outputs)
-        parts["correlation"] = _correlation(views, rows, options, outputs, zero)
+            (views, rows), pairs = _with_borrowed(options, outputs), None
+        parts["correlation"] = _correlation(views, rows, options, outputs, zero, pairs=pairs)
     if weights.agreement > 0:
         parts["agreement"] = _agreement(embeddings, present, zero)
     if weights.start > 0 and options.start == "joint":
@@ -113,10 +115,11 @@ def _correlation(
     outputs: FusionOutputs,
     zero: Tensor,
     n_components: int | None = None,
+    pairs: dict[tuple[str, str], Tensor] | None = None,
 ) -> Tensor:
     """Return minus the mean canonical correlation, with the gradient of deep CCA, that of minus the log of its sum."""
     n_components = outputs.n_correlated if n_components is None else n_components
-    found = deep_cca(views, present, n_components=n_components, ridge=options.ridge, state=outputs.cca)
+    found = deep_cca(views, present, n_components=n_components, ridge=options.ridge, state=outputs.cca, pairs=pairs)
     if not found.correlations:
         return zero + found.loss
     reached = torch.stack([value.mean() for value in found.correlations.values()]).mean()
@@ -151,8 +154,9 @@ def _start(outputs: FusionOutputs, first: Tensor) -> Tensor:
 
     Not on each modality of paired cells: encoders would learn by heart what their modality does not see.
     """
-    known = F.one_hot(first.clamp(min=0), outputs.n_clusters) * (first >= 0)[:, None]
-    return soft_cross_entropy(outputs.head(fuse_units(outputs.embeddings, outputs.present, outputs.weights)), known)
+    known = first[:, None] == torch.arange(outputs.n_clusters, device=first.device)
+    fused = fuse_units(outputs.embeddings, outputs.present, outputs.weights)
+    return soft_cross_entropy(outputs.head(fused), known.to(fused.dtype))
 
 
 def _pseudo(outputs: FusionOutputs, fused: Tensor, taught: PseudoLabels) -> Tensor:

@@ -85,6 +85,7 @@ class FusionModule(MosaicModule):
         self.modality_logits = nn.Parameter(torch.zeros(len(self.names)))
         self.stage = 1
         self.first_clusters: Tensor | None = None
+        self._seen: dict[str, tuple[tuple[int, int] | None, int]] = {}
         self.cca = CCAState(momentum=options.momentum)
         self.register_buffer("n_used", torch.tensor(width))
         self.register_buffer("n_axes", torch.tensor(options.n_correlated or max(1, min(width - 1, 10))))
@@ -94,7 +95,15 @@ class FusionModule(MosaicModule):
     @property
     def n_clusters(self) -> int:
         """Number of clusters."""
-        return int(self.n_used)
+        return self._known("n_used")
+
+    def _known(self, name: str) -> int:
+        """Return a number that is stored with the weights; a GPU is asked again only after it was changed."""
+        buffer: Tensor = getattr(self, name)
+        now = (id(buffer), buffer._version)
+        if self._seen.get(name, (None, 0))[0] != now:
+            self._seen[name] = (now, int(buffer))
+        return self._seen[name][1]
 
     @property
     def label_head(self) -> nn.Module:
@@ -112,12 +121,12 @@ class FusionModule(MosaicModule):
 
     def inference(self, minibatch: MosaicBatch) -> dict[str, Any]:
         """Encode every modality of the minibatch: ``present`` and ``embeddings``, ``(B, m)``, zero where absent."""
-        present = self.inputs.present(minibatch)
+        n = len(minibatch["index"])
         embeddings = {
-            name: spread_rows(self.encoders[name](self.inputs.encode(minibatch, name, here)), here)
-            for name, here in present.items()
+            name: spread_rows(self.encoders[name](self.inputs.encode(minibatch, name, here)), here, n=n)
+            for name, here in self.inputs.having(minibatch).items()
         }
-        return {"present": present, "embeddings": embeddings}
+        return {"present": self.inputs.present(minibatch), "embeddings": embeddings}
 
     def fused(self, out: dict[str, Any], modality: str | None = None) -> Tensor:
         """Return the fusion over the modalities of each cell, or the unit embedding of one, ``(B, m)``."""
@@ -137,17 +146,19 @@ class FusionModule(MosaicModule):
     ) -> LossOutput:
         """Return the weighted sum of the terms of this stage; every term is logged."""
         step = self.decoding.step(minibatch, self.inputs)
+        embeddings, n = inference_outputs["embeddings"], len(minibatch["index"])
         reconstruction = {
-            name: spread_rows(self.decoding.nll(step, name, inference_outputs["embeddings"][name][here], here), here)
-            for name, here in inference_outputs["present"].items()
+            name: spread_rows(self.decoding.nll(step, name, embeddings[name][here], here), here, n=n)
+            for name, here in self.inputs.having(minibatch).items()
         }
         outputs = FusionOutputs(
             **inference_outputs,
+            pairs=minibatch["cells"].pairs,
             weights=self.modality_weights(),
             reconstruction=reconstruction,
             head=self.head,
             n_clusters=self.n_clusters,
-            n_correlated=int(self.n_axes),
+            n_correlated=self._known("n_axes"),
             stage=self.stage,
             first=None if self.first_clusters is None else self.first_clusters[minibatch["index"].ravel()],
             cca=self.cca if self.training else CCAState(max_failures=1_000_000),

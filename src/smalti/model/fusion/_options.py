@@ -10,7 +10,7 @@ from smalti.model.base import Options
 
 Start = Literal["joint", "graph", "kmeans"]
 """How the head starts: from communities (Leiden, joined by normalised association) of the joint linear latent of all
-training cells (:class:`~smalti.pp.LinearJoint`); of the fused embedding of paired cells; or by k-means on that."""
+cells (:class:`~smalti.pp.LinearJoint`); of the fused embedding of paired cells; or by k-means on that."""
 Balance = Literal["equal", "proportional"]
 """How many cells of a batch teach each cluster: the same number, or in proportion to its size."""
 Unpaired = Literal["reconstruct", "pseudo", "borrow"]

@@ -59,8 +59,8 @@ def pseudo_labels(
     """
     paired = torch.stack(list(present.values())).sum(dim=0) >= 2
     n_clusters = probability.shape[1]
-    known = probability[paired]
-    size = known.sum(dim=0) if balance == "proportional" else known.new_full((n_clusters,), len(known) / n_clusters)
+    known = torch.where(paired[:, None], probability, 0.0)
+    size = known.sum(dim=0) if balance == "proportional" else (paired.sum() / n_clusters).expand(n_clusters)
     wanted = (coverage * size).round().clamp(min=1)
     sure = _among_largest(torch.where(paired[:, None], probability, -torch.inf), wanted) & paired[:, None]
     labels = {}

@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.neighbors import KNeighborsClassifier
 
 from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
-from smalti.model.base import MosaicModel
+from smalti.model.base import MosaicModel, from_plain, to_plain
 from smalti.model.parts import warm_start
-from smalti.pp import LinearJoint
 
-from ._clusters import BEYOND, MAX_AXES, choose_n_clusters, correlated_axes, stability_curve, start_clusters
-from ._communities import N_NEIGHBORS
+from ._clusters import (
+    BEYOND,
+    HEAD_CELLS,
+    MAX_AXES,
+    choose_n_clusters,
+    correlated_axes,
+    joint_clusters,
+    joint_latent,
+    some_rows,
+    stability_curve,
+    start_clusters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 HEAD_STEPS, HEAD_RATE = 100, 1e-2
 """Full-batch steps of Adam that fit the head to its start, and their learning rate."""
-HEAD_CELLS = 20_000
-"""Cells that are clustered and that the head is fitted to; a random sample of more."""
 FEW = 0.1
 """Share of an even number of cells below which a cluster counts as starved."""
 GAP = 0.2
@@ -80,6 +86,7 @@ class FusionTraining(MosaicModel):
     def _before_training(self, splitter: MosaicSplitter) -> None:
         self._cells = splitter.train_idx
         module = self.module
+        module.first_clusters = None
         if self.is_trained_:
             return
         components = self.cell_components().of(splitter.train_idx)
@@ -102,65 +109,59 @@ class FusionTraining(MosaicModel):
             self._guard()
         wanted = self.weights.start > 0 and self.options.start == "joint"
         if wanted and module.first_clusters is None and module.started:
-            module.first_clusters = torch.from_numpy(self._first_clusters()).to(module.device)
+            labels = joint_clusters(self._joint_latent(), module.n_clusters, self.random_state)
+            module.first_clusters = torch.from_numpy(labels).to(module.device)
+
+    def _noted(self) -> dict[str, Any]:
+        state = self.module.cca
+        running = [[list(pair), total.cpu().numpy(), state.weights[pair]] for pair, total in state.covariances.items()]
+        notes = {"stability": self.stability_, "reseeded": self.reseeded_, "covariances": running}
+        return dict(to_plain(notes))
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        found, state = from_plain(notes), self.module.cca
+        self.stability_, self.reseeded_ = found["stability"], found["reseeded"]
+        for pair, total, weight in found["covariances"]:
+            state.covariances[tuple(pair)] = torch.from_numpy(total).to(self.module.device)
+            state.weights[tuple(pair)] = weight
 
     # ------------------------------------------------------------------ the head
 
     def _start_head(self) -> None:
-        """Cluster the training cells, and fit the head to the clusters."""
+        """Cluster the cells, and fit the head to the clusters."""
         z, views, paired = self._units()
         if not np.isfinite(z).all():
             return  # whoever checks losses says where it comes from
-        module, joint = self.module, self.options.start == "joint"
-        enough = paired.sum() >= 10 * module.n_clusters
-        rows = np.flatnonzero(paired) if enough and not joint else np.arange(len(z))
-        rows = _some(rows, self.random_state)
-        space = self._joint_latent()[self._training_cells()][rows] if joint else z[rows]
-        rows, space = rows[np.isfinite(space).all(axis=1)], space[np.isfinite(space).all(axis=1)]
-        if self.n_clusters is None:
-            most = min(int(module.n_axes) + BEYOND, self.options.max_clusters, len(rows) // 4)
-            candidates = range(2, max(most, 2) + 1)
-            self.stability_ = stability_curve(
-                space, candidates, start=self.options.start, random_state=self.random_state
-            )
-            module.n_used.fill_(choose_n_clusters(self.stability_))
-            logger.info("%d clusters, by stability on halves of the cells.", module.n_clusters)
-        labels = start_clusters(space, module.n_clusters, self.options.start, self.random_state)
+        module = self.module
+        if self.options.start == "joint":
+            space = self._joint_latent()
+            self._choose_number(space[np.isfinite(space).all(axis=1)])
+            labels = joint_clusters(space, module.n_clusters, self.random_state)[self._training_cells()]
+            rows = np.flatnonzero(labels >= 0)
+            labels = labels[rows]
+        else:
+            enough = paired.sum() >= 10 * module.n_clusters
+            rows = some_rows(np.flatnonzero(paired) if enough else np.arange(len(z)), self.random_state)
+            self._choose_number(z[rows])
+            labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
         self._fit_head(z, views, rows, labels)
         module.started.fill_(True)
+
+    def _choose_number(self, space: NDArray[np.float32]) -> None:
+        if self.n_clusters is not None:
+            return
+        most = min(int(self.module.n_axes) + BEYOND, self.options.max_clusters, len(space) // 4)
+        candidates = range(2, max(most, 2) + 1)
+        self.stability_ = stability_curve(space, candidates, start=self.options.start, random_state=self.random_state)
+        self.module.n_used.fill_(choose_n_clusters(self.stability_))
+        logger.info("%d clusters, by stability on halves of the cells.", self.module.n_clusters)
 
     def _training_cells(self) -> NDArray[np.int64]:
         return np.arange(self.adata.n_obs) if self._cells is None else self._cells
 
     def _joint_latent(self) -> NDArray[np.float32]:
-        """Return the joint linear latent of all cells, ``(n_obs, d)``, fitted to those of training; NaN for none."""
-        values, maps = self.cell_components()
         batch = self.adata_manager.codes()["batch"].astype(str)
-        cells = self._training_cells()
-        some = np.column_stack([rows[cells] >= 0 for rows in maps.values()]).any(axis=1)
-        cells = _some(cells[some], self.random_state)
-        linear = LinearJoint(random_state=self.random_state)
-        linear.fit(values, {name: rows[cells] for name, rows in maps.items()}, batch[cells])
-        return linear.transform(values, maps, batch)
-
-    def _first_clusters(self) -> NDArray[np.int64]:
-        """Return the clusters that the head started from, ``(n_obs,)``; held-out cells have that of their neighbours.
-
-        They depend on the data and the seed alone, so that a training that goes on finds the same.
-        """
-        z = self._joint_latent()
-        known = np.asarray(np.isfinite(z).all(axis=1))
-        cells = self._training_cells()
-        cells = _some(cells, self.random_state)
-        cells = cells[known[cells]]
-        labels = start_clusters(z[cells], self.module.n_clusters, "joint", self.random_state)
-        out = np.full(len(z), -1, dtype=np.int64)
-        near = KNeighborsClassifier(min(N_NEIGHBORS, len(cells))).fit(z[cells], labels)
-        others = np.setdiff1d(np.flatnonzero(known), cells)
-        if len(others):
-            out[others] = near.predict(z[others])
-        out[cells] = labels
-        return out
+        return joint_latent(self.cell_components(), batch, self.random_state)
 
     def _fit_head(
         self, z: NDArray[np.float32], views: dict[str, NDArray[np.float32]], rows: NDArray[np.int64], labels: Any
@@ -168,7 +169,7 @@ class FusionTraining(MosaicModel):
         """Fit the head to clusters of some cells, seen fused and by each of their modalities."""
         module = self.module
         if len(rows) > HEAD_CELLS:
-            chosen = _some(np.arange(len(rows)), self.random_state)
+            chosen = some_rows(np.arange(len(rows)), self.random_state)
             rows, labels = rows[chosen], labels[chosen]
         xs, ys = [z[rows]], [labels]
         for units in views.values():
@@ -274,13 +275,6 @@ class FusionTraining(MosaicModel):
                     f"{covered:.0%} of the paired cells teach: {'lower' if covered < 0.2 else 'raise'} `threshold`."
                 )
         return said
-
-
-def _some(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
-    """Return at most :data:`HEAD_CELLS` of the rows, in order."""
-    if len(rows) <= HEAD_CELLS:
-        return rows
-    return np.sort(np.random.default_rng(random_state).choice(rows, HEAD_CELLS, replace=False))
 
 
 def _finite(values: dict[str, NDArray[np.float32]]) -> bool:

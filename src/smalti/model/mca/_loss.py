@@ -41,6 +41,8 @@ class MCAOutputs:
     channels: tuple[tuple[int, ...], ...]
     log_inverse_temperature: Tensor
     gates: GatePrice | None
+    patterns: dict[tuple[int, ...], Tensor] | None = None
+    """Positions of the cells that have exactly some modalities, where they are known."""
 
 
 def mca_loss(
@@ -76,6 +78,7 @@ def mca_loss(
             rows=tuple(rows),
             complete=options.complete_channels,
             negatives=options.negatives,
+            patterns=outputs.patterns,
         )
     total = 0.0 * outputs.log_inverse_temperature + sum(rows[name] * value for name, value in parts.items())
     if reconstruct is not None and outputs.partial is not None:

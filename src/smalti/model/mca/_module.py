@@ -18,6 +18,7 @@ from smalti.nn import (
     ChannelTransformer,
     Decoder,
     Dropout,
+    EverythingAtOnce,
     LogNormalised,
     SparseRows,
     WarmEncoder,
@@ -51,7 +52,7 @@ class MCAModule(MosaicModule):
     sizes
         What the data look like.
     variant
-        ``"mca"`` or ``"mma"``.
+        ``"mca"``, ``"mma"`` or ``"eao"``.
     options, weights
         See :class:`~smalti.model.MCAOptions` and :class:`~smalti.model.MCAWeights`.
     """
@@ -78,13 +79,13 @@ class MCAModule(MosaicModule):
                 {name: WarmEncoder(widths[name], options.n_latent, n_hidden=None, sparse=True) for name in self.names}
             )
         self.input_dropout = Dropout(options.input_dropout)
-        self.transformer = ChannelTransformer(
+        make = EverythingAtOnce if variant == "eao" else partial(ChannelTransformer, n_fusion=options.n_fusion)
+        self.transformer = make(
             len(self.names),
             self.channels,
             options.n_latent,
             n_layers=options.n_layers,
             n_heads=options.n_heads,
-            n_fusion=options.n_fusion,
             dropout_rate=options.dropout_rate,
             wiring=options.wiring,
             readout_dropout=options.readout_dropout,
@@ -126,18 +127,18 @@ class MCAModule(MosaicModule):
         A stream per modality, ``None`` for those that the data do not have, and the cells of each, ``(B, M)`` bool.
         """
         streams: list[Stream | None] = [None] * len(self.names)
-        present, where = self.inputs.present(minibatch), self.measured(minibatch)
+        cells, where = self.inputs.having(minibatch), self.measured(minibatch)
         there, where = where, where if keep is None else where & keep
         for i, name in enumerate(self.names):
-            if name not in present:
+            if name not in cells:
                 continue
-            x = self.inputs.encode(minibatch, name, present[name])
+            x = self.inputs.encode(minibatch, name, cells[name])
             if isinstance(x, SparseRows):
                 x = x.map_values(self.input_dropout(x.values))
             else:
                 x = self.input_dropout(x)
             skip = None if self.skips is None else self.skips[name](x)
-            parts = [self.tokens[name](x), self._token_mask(minibatch, name, present[name]), skip]
+            parts = [self.tokens[name](x), self._token_mask(minibatch, name, cells[name]), skip]
             if keep is not None:
                 parts = [None if part is None else part[where[there[:, i], i]] for part in parts]
             streams[i] = self.transformer.encode(i, *parts)
@@ -161,7 +162,8 @@ class MCAModule(MosaicModule):
 
         Returns
         -------
-        ``unimodal``: ``(B, M, d)``; ``fused``: ``(B, C, d)``, the root first; ``present``: name to ``(B,)`` bool, what
+        ``unimodal``: ``(B, M, d)``; ``fused``: ``(B, C, d)``, the root first; ``patterns``: positions of the cells that
+        have exactly some modalities, ``None`` if some were dropped; ``present``: name to ``(B,)`` bool, what
         the model looked at; ``partial``: root channel over a random part of what each cell has, ``(B, d)``, ``None``
         without decoders. Rows of what is absent are zero.
         """
@@ -170,9 +172,11 @@ class MCAModule(MosaicModule):
             here = self.measured(minibatch)
             keep = keep_one(here, torch.rand(here.shape, device=here.device) >= rate)
         streams, where = self.encode(minibatch, keep)
+        cells, patterns = (None, None) if keep is not None else self._positions(minibatch)
         out = {
-            "unimodal": self.normalise(self.transformer.pooled(streams, where)),
-            "fused": self.normalise(self.transformer.fuse(streams, where)),
+            "unimodal": self.normalise(self.transformer.pooled(streams, where, cells)),
+            "fused": self.normalise(self.transformer.fuse(streams, where, patterns=patterns)),
+            "patterns": patterns,
             "present": {name: where[:, i] for i, name in enumerate(self.names)},
             "partial": None,
         }
@@ -181,11 +185,17 @@ class MCAModule(MosaicModule):
             out["partial"] = self.normalise(self.transformer.fuse(streams, where, part, channels=[0]))[:, 0]
         return out
 
+    def _positions(self, minibatch: MosaicBatch) -> tuple[dict[int, Tensor], dict[tuple[int, ...], Tensor]]:
+        """Return the cells of each modality, and of each presence pattern, by numbers of modalities."""
+        having, patterns = self.inputs.having(minibatch), minibatch["cells"].patterns
+        cells = {self.names.index(name): at for name, at in having.items()}
+        return cells, {tuple(sorted(self.names.index(n) for n in names)): at for names, at in patterns.items()}
+
     def _visible_part(self, minibatch: MosaicBatch, where: Tensor) -> Tensor:
         """Choose what decoders see: in training at random, in validation all but one modality, always the same."""
         if self.training:
             return keep_one(where, torch.rand(where.shape, device=where.device) < 0.5)
-        left_out = F.one_hot(minibatch["index"] % len(self.names), len(self.names)).bool()
+        left_out = (minibatch["index"] % len(self.names))[:, None] == torch.arange(len(self.names), device=where.device)
         return torch.where((where & ~left_out).any(1, keepdim=True), where & ~left_out, where)
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -267,6 +277,7 @@ class MCAModule(MosaicModule):
             channels=self.channels,
             log_inverse_temperature=self.log_inverse_temperature,
             gates=self.gate_price(),
+            patterns=inference_outputs["patterns"] if len(where) == len(minibatch["index"]) else None,
         )
         reconstruct = None
         if self.decoding is not None:
@@ -280,4 +291,4 @@ def keep_one(where: Tensor, chosen: Tensor) -> Tensor:
     left = where & chosen
     spare = torch.rand(where.shape, device=where.device).masked_fill(~where, -1.0).argmax(dim=1)
     lonely = where.any(1) & ~left.any(1)
-    return left | (F.one_hot(spare, where.shape[1]).bool() & lonely[:, None])
+    return left | ((spare[:, None] == torch.arange(where.shape[1], device=where.device)) & lonely[:, None])

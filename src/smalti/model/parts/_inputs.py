@@ -89,6 +89,11 @@ class MosaicInputs(nn.Module):
         """Return presence by name, ``(B,)`` bool; modalities that the data do not have at all are left out."""
         return {name: minibatch["present"][:, i] for i, name in enumerate(self.names) if name in minibatch["values"]}
 
+    def having(self, minibatch: MosaicBatch) -> dict[str, Tensor]:
+        """Return the cells of each modality as positions, ``(n,)`` int64; masks would let a GPU wait."""
+        found = minibatch["cells"].having
+        return {name: found[name] for name in self.names if name in minibatch["values"]}
+
     def batch(self, minibatch: MosaicBatch) -> Tensor:
         """Return batch codes ``(B,)``; -1 stands for an average batch, and so do those that a query brought."""
         codes = minibatch["batch"].ravel()
