@@ -57,7 +57,7 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def work(kind: str, store: Path, n_cells: int, density: float) -> dict[str, Any]:
+def work(kind: str, store: Path, n_cells: int, density: float, *, read_outs: bool = True) -> dict[str, Any]:
     """Do the phases of one line in this process."""
     import _scale_data
 
@@ -78,10 +78,10 @@ def work(kind: str, store: Path, n_cells: int, density: float) -> dict[str, Any]
         return bare(clock, manager)
     model = clock.time("fit inputs", lambda: sm.model.CLUE(mdata))
     readouts = model._fit_readouts
-    model._fit_readouts = lambda: clock.time("read-outs", readouts)
+    model._fit_readouts = lambda: clock.time("read-outs", readouts if read_outs else lambda: None)
     clock.time("epoch", lambda: model.train(1, progress=False))
     clock.found["epoch"]["cpu"] -= clock.found["read-outs"]["cpu"]  # which take as long after many epochs
-    clock.time("latent", lambda: model.get_latent_representation())
+    clock.time("latent", lambda: model.get_latent_representation(block=None if read_outs else "aligned"))
     clock.time("loader", lambda: load(manager))
     return clock.found
 
@@ -133,10 +133,11 @@ def bare(clock: Clock, manager: Any) -> dict[str, Any]:
     return clock.found
 
 
-def run(kind: str, store: Path, n_cells: int, density: float) -> dict[str, Any]:
+def run(kind: str, store: Path, n_cells: int, given: argparse.Namespace) -> dict[str, Any]:
     """Do one line in a process of its own."""
     command = [sys.executable, __file__, "--work", kind, "--store", str(store)]
-    command += ["--cells", str(n_cells), "--density", str(density)]
+    command += ["--cells", str(n_cells), "--density", str(given.density)]
+    command += ["--no-read-outs"] if given.no_read_outs else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"{n_cells} {kind}: {json.dumps(found)}", file=sys.stderr)
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--readers", nargs="+", choices=[*READERS, "bare"], default=[*READERS, "bare"])
     parser.add_argument("--density", type=float, default=0.03, help="share of open regions")
     parser.add_argument("--folder", type=Path, help="where stores are written; a temporary folder by default")
+    parser.add_argument("--no-read-outs", action="store_true", help="leave out what is fitted after training")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -210,7 +212,8 @@ def main() -> None:
         torch.set_num_threads(1)
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
-        print(json.dumps(work(given.work, given.store, given.cells[0], given.density)))
+        read_outs = not given.no_read_outs
+        print(json.dumps(work(given.work, given.store, given.cells[0], given.density, read_outs=read_outs)))
         return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -220,11 +223,11 @@ def main() -> None:
             for ending in dict.fromkeys("h5mu" if kind == "h5mu" else "zarr" for kind in given.readers):
                 store = folder / f"{n}.{ending}"
                 if not store.exists():
-                    found = run("write", store, n, given.density)
+                    found = run("write", store, n, given)
                     rows.append({"cells": n, "kind": f"write .{ending}", "found": found})
             for kind in given.readers:
                 store = folder / f"{n}.{'h5mu' if kind == 'h5mu' else 'zarr'}"
-                rows.append({"cells": n, "kind": kind, "found": run(kind, store, n, given.density)})
+                rows.append({"cells": n, "kind": kind, "found": run(kind, store, n, given)})
     print(table(rows))
 
 

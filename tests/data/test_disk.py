@@ -13,13 +13,15 @@ import scipy.sparse as sp
 from _factories import make_mosaic
 from anndata import AnnData
 
-from smalti._disk import DiskMatrix, fast_codecs, rows_to_fit
+from smalti._disk import DiskMatrix, rows_to_fit
+from smalti._disk_formats import fast_codecs
 from smalti._mudata import build_mudata, no_pull
 from smalti._storable import write_mudata
 from smalti.data import Modality, open_mosaic, stored_matrix
 from smalti.model import CLUE
 from smalti.nn import SparseRows
 from smalti.pp import LSI
+from smalti.select._values import Values
 from smalti.train import StreamedBatches
 
 PLACES = ("h5mu", "backed", "zarr")
@@ -210,6 +212,17 @@ def test_directions_are_found_by_some_cells_and_centres_by_all(tmp_path, monkeyp
     assert rows_to_fit(mdata["a"].X, 0) is None
 
 
+def test_selectors_see_the_same_values(tmp_path, monkeypatch):
+    mdata = make_mosaic(storage={"c": "dense"})
+    lazy = put(mdata, tmp_path, "zarr")
+    monkeypatch.setattr("smalti.data._values._in_memory", pytest.fail)
+    rows = np.array([5, 2, 9])
+    for name in ("a", "c"):
+        here, there = (Values(data, name, batch_key="batch", n_top=8) for data in (mdata, lazy))
+        np.testing.assert_array_equal(here.columns, there.columns)
+        np.testing.assert_allclose(there.read(rows), here.read(rows), rtol=1e-4, atol=1e-5)
+
+
 def test_values_stored_by_features_are_refused(tmp_path):
     mdata = make_mosaic(storage={"a": "csc"})
     with pytest.raises(ValueError, match="stored by features"):
@@ -228,6 +241,18 @@ def test_a_file_that_was_changed_is_noticed(tmp_path):
     assert again.differences(before) == ["values of modality 'a'"]
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_a_matrix_is_looked_through_once_for_as_long_as_it_is_the_same(place, tmp_path):
+    lazy = put(make_mosaic(), tmp_path, place)
+    first = stored_matrix(lazy["a"], None, "a")
+    assert stored_matrix(lazy["a"], None, "a") is first
+    (tmp_path / "other").mkdir()
+    other = put(make_mosaic(seed=1), tmp_path / "other", place)
+    if place != "backed":
+        lazy["a"].X = other["a"].X
+        assert stored_matrix(lazy["a"], None, "a") is not first
+
+
 def test_other_files_are_refused_with_what_to_do(tmp_path):
     (tmp_path / "x.h5mu").write_text("hello")
     with pytest.raises(ValueError, match="write_mosaic"):
@@ -243,7 +268,7 @@ def test_rows_in_any_order_with_repeats_and_gaps(tmp_path, monkeypatch):
     mdata = make_mosaic(storage={"c": "dense"})
     lazy = put(mdata, tmp_path, "zarr")
     for gap in (0, 30, 10_000):
-        monkeypatch.setattr("smalti._disk.GAP_VALUES", gap)
+        monkeypatch.setattr("smalti._disk_formats.GAP_VALUES", gap)
         for name in ("a", "c"):
             x, y = mdata[name].X, stored_matrix(lazy[name], None, name)
             for rows in (

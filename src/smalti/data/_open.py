@@ -9,7 +9,7 @@ import h5py
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
-from smalti._disk import fast_codecs
+from smalti._disk_formats import fast_codecs
 from smalti._mudata import build_mudata
 from smalti._validate import shorten
 
