@@ -110,7 +110,9 @@ class Values:
     def unscaled(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return ``(len(rows), D)`` values before standardisation and, of counts, the sums of the rows."""
         x = self._reader.read(rows)
-        values = self.layer.normalised(x, torch.from_numpy(self.batch[rows]))[:, torch.from_numpy(self.columns)]
+        found = self.layer.normalised(x, torch.from_numpy(self.batch[rows]))
+        dense = found.to_dense(len(self.names)) if isinstance(found, SparseRows) else found
+        values = dense[:, torch.from_numpy(self.columns)]
         if not self.layer.log:
             return values, None
         return values, (x.row_sums() if isinstance(x, SparseRows) else x.sum(dim=1)).clamp(min=1e-8)

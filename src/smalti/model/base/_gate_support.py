@@ -106,7 +106,8 @@ class GateSupportMixin(MosaicHost):
         if len(cells) < 20:
             return Support(np.zeros(n), np.zeros(n, dtype=bool))
         layer, rows, codes = self._fitted_values(modality, cells)
-        values = layer.normalised(rows, torch.from_numpy(codes))
+        found = layer.normalised(rows, torch.from_numpy(codes))
+        values = found.to_dense(n) if isinstance(found, SparseRows) else found
         totals = None
         if layer.log:
             totals = (rows.row_sums() if isinstance(rows, SparseRows) else rows.sum(dim=1)).clamp(min=1e-8)
