@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._balanced import BalancedBatchSampler
 from ._callbacks import EveryEpochs, RestoreBest, SeedEpochs, WriteCheckpoint
+from ._compile import compiled
 from ._locality import Locality
 from ._options import PlanOptions
 from ._paired import MosaicBatchSampler
@@ -15,6 +16,7 @@ from ._streaming import StreamedBatches
 from ._tell_time import TellTime
 
 __all__ = [
+    "compiled",
     "AdversarialPlan",
     "BalancedBatchSampler",
     "EveryEpochs",

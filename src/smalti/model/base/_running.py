@@ -13,7 +13,7 @@ import torch
 
 from smalti._errors import NonFiniteLossError
 from smalti.nn import SparseRows
-from smalti.train import RestoreBest
+from smalti.train import RestoreBest, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
             failures.append(error)
 
     trainer.fit = kept  # scvi-tools prints a riddle about any error and gives the model up
-    with _stop_gently(trainer) as asked:
+    with _stop_gently(trainer) as asked, compiled(model.module, runner.training_plan.options.compile):
         runner()
     failure = failures[0] if failures else None
     by_user = isinstance(failure, KeyboardInterrupt) or (isinstance(failure, SystemExit) and trainer.interrupted)
