@@ -7,8 +7,10 @@ import time
 import mudata
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from _gate_data import f1
+from anndata import AnnData
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
@@ -138,12 +140,8 @@ def pbmc_closed(seed: int, quick: bool) -> Scores:
     return scores
 
 
-def pbmc_nuisance(seed: int, quick: bool) -> Scores:
-    """500 permuted genes are added; a tenth and two fifths of the genes stay."""
-    import scipy.sparse as sp
-    from anndata import AnnData
-
-    mdata = read("pbmc10k_cite", quick, seed)
+def with_permuted(mdata, seed: int):
+    """The same mosaic and 500 genes whose values are permuted over cells."""
     rng = np.random.default_rng(seed)
     x = sp.csc_matrix(mdata["rna"].X)
     added = x[:, rng.choice(x.shape[1], 500, replace=False)].copy()
@@ -155,8 +153,15 @@ def pbmc_nuisance(seed: int, quick: bool) -> Scores:
     rna.obs_names = mdata["rna"].obs_names
     rna.var_names = [*mdata["rna"].var_names, *(f"permuted_{j}" for j in range(500))]
     with no_pull():
-        more = mudata.MuData({"rna": rna, "adt": mdata["adt"]})
+        more = mudata.MuData({**mdata.mod, "rna": rna})
     more.obs = mdata.obs.loc[more.obs_names].copy()
+    return more
+
+
+def pbmc_nuisance(seed: int, quick: bool) -> Scores:
+    """500 permuted genes are added; a tenth and two fifths of the genes stay."""
+    mdata = read("pbmc10k_cite", quick, seed)
+    more = with_permuted(mdata, seed)
     scores = {}
     for share in (0.1, 0.4):
         keep = round(share * mdata["rna"].n_vars)
@@ -166,6 +171,28 @@ def pbmc_nuisance(seed: int, quick: bool) -> Scores:
         a, b = set(before.index[before]), set(after.index[:n][after.iloc[:n]])
         scores |= {f"permuted_{share}": float(after.iloc[n:].mean()), f"overlap_{share}": len(a & b) / max(len(a), 1)}
     return scores
+
+
+def pbmc_support(seed: int, quick: bool) -> Scores:
+    """How many genes are supported when 500 permuted ones are added and two fifths are kept?"""
+    mdata = with_permuted(read("pbmc_mosaic", quick, seed), seed)
+    spec = {name: {} for name in mdata.mod} | {"rna": {**RNA, "gate": "global", "gate_keep": 0.4}}
+    model, _, _ = fit(mdata, spec, seed, quick)
+    selected = model.get_gates("rna")["selected"].to_numpy()
+    start = time.process_time()
+    support = model.gate_support("rna")
+    seconds = time.process_time() - start
+    both = support.supported & selected
+    return {
+        "n_supported": support.n_supported,
+        "false_share": float(support.supported[-500:].sum() / max(support.n_supported, 1)),
+        "false_of_selected": float(selected[-500:].sum() / selected.sum()),
+        "false_of_both": float(both[-500:].sum() / max(both.sum(), 1)),
+        "supported_of_real": float(support.supported[:-500].mean()),
+        "n_selected": int(selected.sum()),
+        "n_both": int(both.sum()),
+        "cpu_support": seconds,
+    }
 
 
 def cll(seed: int, quick: bool) -> Scores:

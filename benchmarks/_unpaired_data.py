@@ -54,8 +54,8 @@ def unpair(mdata, n: int | None, seed: int, n_pairs: int = 0):
 def latents(model, first: str, second: str, names) -> tuple[np.ndarray, np.ndarray]:
     """Latents of both halves of split cells."""
     at = pd.Index(model.adata.obs_names)
-    u = model.get_latent_representation(modality=first, block="aligned")[at.get_indexer(names)]
-    v = model.get_latent_representation(modality=second, block="aligned")[
+    u = model.get_latent_representation(modality=first, block="latent")[at.get_indexer(names)]
+    v = model.get_latent_representation(modality=second, block="latent")[
         at.get_indexer(np.char.add(OTHER, names.astype(str)))
     ]
     return u, v

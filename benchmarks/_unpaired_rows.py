@@ -161,7 +161,7 @@ def sln(seed: int, args) -> list[dict]:
         )
         return {"transfer_1": there, "transfer_2": back, "transfer": (there + back) / 2}
 
-    own = {m: model.get_latent_representation(modality=m, block="aligned")[here[m]] for m in train.mod}
+    own = {m: model.get_latent_representation(modality=m, block="latent")[here[m]] for m in train.mod}
     out = [{"method": "UnpairedCCA", **scores(own), "identified": float(model.verdict.identified)}]
     space = dict(zip(train.mod, model.matching_space(first, second), strict=True))
     out.append({"method": "UnpairedCCA, matching space", **scores(space)})
@@ -180,7 +180,7 @@ def sln_pairs(seed: int, args) -> list[dict]:
     table = gene_links(mdata)
     table = table[table["rna"].isin(common["rna"]) & table["adt"].isin(common["adt"])]
     model = fit(train, seed, links=table)
-    u, v = (model.get_latent_representation(query, modality=m, block="aligned") for m in query.mod)
+    u, v = (model.get_latent_representation(query, modality=m, block="latent") for m in query.mod)
     return [{"method": "UnpairedCCA", **pair_scores(u, v, paired.obs["kind"].loc[query.obs_names].to_numpy())}]
 
 

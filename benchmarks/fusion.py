@@ -30,7 +30,8 @@ from sklearn.neighbors import kneighbors_graph
 from smalti import simulate
 from smalti.benchmark import UNLABELED, load_data
 from smalti.model import CLUE, FusionClustering
-from smalti.pp import LinearCCA
+from smalti.model.fusion import start_clusters
+from smalti.pp import LinearCCA, LinearJoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,19 +41,20 @@ if TYPE_CHECKING:
 DATA = ("pbmc_mosaic", "pbmc10k_cite", "snare_mop")
 MIN_CELLS = 30
 SHOWN = ("ari", "nmi", "acc", "single_acc", "k", "batch_entropy", "auroc_entropy", "auroc_agreement", "wall_s")
+BEFORE = {"options": {"start": "graph"}, "weights": {"pseudo": 1.0, "start": 0.0}}
 VARIANTS: dict[str, dict] = {
     "fusion": {},
     "fusion_k": {"n_clusters": None},
     "stage1": {"options": {"stages": (1.0, 1.0)}},
+    "consistency": {"weights": {"start": 0.0, "consistency": 1.0}},
+    "pseudo": {"weights": {"pseudo": 1.0}},
+    "pseudo_alone": {"weights": {"pseudo": 1.0, "start": 0.0}},
+    "permuted": {"weights": {"pseudo": 1.0, "permuted": 1.0}},
+    "before": BEFORE,
     "paper": {
         "options": {"balance": "equal", "start": "kmeans"},
-        "weights": {"agreement": 0.0, "permuted": 1.0},
+        "weights": {"agreement": 0.0, "pseudo": 1.0, "permuted": 1.0},
     },
-    "equal": {"options": {"balance": "equal"}},
-    "permuted": {"weights": {"permuted": 1.0}},
-    "consistency": {"weights": {"consistency": 1.0}},
-    "kmeans_start": {"options": {"start": "kmeans"}},
-    "kmeans_stage1": {"options": {"start": "kmeans", "stages": (1.0, 1.0)}},
 }
 """Arguments of FusionClustering beyond the number of clusters."""
 
@@ -151,6 +153,13 @@ def cca(case: Case) -> np.ndarray:
     return LinearCCA(random_state=case.seed).fit(values, maps).joint(values, maps)
 
 
+def joint_communities(case: Case) -> np.ndarray:
+    """Return what FusionClustering starts from, without a network."""
+    values, maps = case.inputs()
+    z = LinearJoint(random_state=case.seed).fit(values, maps, case.batch).transform(values, maps, case.batch)
+    return start_clusters(z, case.k, "joint", case.seed)
+
+
 BASELINES: dict[str, Callable[[Case], np.ndarray]] = {
     "kmeans": lambda case: kmeans(case.concatenated(), case),
     "leiden": lambda case: leiden(knn(case.concatenated()), case),
@@ -159,6 +168,7 @@ BASELINES: dict[str, Callable[[Case], np.ndarray]] = {
     "wnn_leiden": lambda case: leiden(weighted_neighbors(case.views()), case),
     "cca_kmeans": lambda case: kmeans(cca(case), case),
     "cca_leiden": lambda case: leiden(knn(cca(case)), case),
+    "joint_communities": joint_communities,
     "clue_leiden": lambda case: leiden(knn(clue(case)), case),
 }
 

@@ -52,8 +52,9 @@ VARIANTS: dict[str, dict] = {
     "mca rows 1, 3": {"weights": kept_rows(1, 3)},
     "mca rows 1, 2": {"weights": kept_rows(1, 2)},
     "mma rows 1, 2": {"variant": "mma"},
+    "eao": {"variant": "eao"},
 }
-"""The published comparison is the first against the last; what lies between separates attention from loss terms."""
+"""The published comparison is of the first with ``mma``; what lies between separates attention from loss terms."""
 
 
 def holes(mdata, sparsity: float, seed: int):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READERS = ("memory", "h5mu", "zarr")
-PHASES = ("write", "setup", "fit inputs", "epoch", "latent", "loader")
+PHASES = ("write", "setup", "fit inputs", "epoch", "read-outs", "latent", "loader")
 BARE_STEPS = 12
 MEBI = 2**20
 
@@ -46,13 +46,10 @@ class Clock:
         self.found: dict[str, Any] = {"start": _peak()}
 
     def time(self, phase: str, call: Callable[[], Any]) -> Any:
-        cpu, wall = time.process_time(), time.perf_counter()
+        cpu, wall, before = time.process_time(), time.perf_counter(), _peak()
         out = call()
-        self.found[phase] = {
-            "cpu": time.process_time() - cpu,
-            "wall": time.perf_counter() - wall,
-            "peak": _peak(),
-        }
+        took = time.process_time() - cpu, time.perf_counter() - wall
+        self.found[phase] = {"cpu": took[0], "wall": took[1], "peak": _peak(), "before": before}
         return out
 
 
@@ -60,7 +57,7 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def work(kind: str, store: Path, n_cells: int, density: float) -> dict[str, Any]:
+def work(kind: str, store: Path, n_cells: int, density: float, *, read_outs: bool = True) -> dict[str, Any]:
     """Do the phases of one line in this process."""
     import _scale_data
 
@@ -80,8 +77,11 @@ def work(kind: str, store: Path, n_cells: int, density: float) -> dict[str, Any]
     if kind == "bare":
         return bare(clock, manager)
     model = clock.time("fit inputs", lambda: sm.model.CLUE(mdata))
+    readouts = model._fit_readouts
+    model._fit_readouts = lambda: clock.time("read-outs", readouts if read_outs else lambda: None)
     clock.time("epoch", lambda: model.train(1, progress=False))
-    clock.time("latent", lambda: model.get_latent_representation())
+    clock.found["epoch"]["cpu"] -= clock.found["read-outs"]["cpu"]  # which take as long after many epochs
+    clock.time("latent", lambda: model.get_latent_representation(block=None if read_outs else "aligned"))
     clock.time("loader", lambda: load(manager))
     return clock.found
 
@@ -133,10 +133,11 @@ def bare(clock: Clock, manager: Any) -> dict[str, Any]:
     return clock.found
 
 
-def run(kind: str, store: Path, n_cells: int, density: float) -> dict[str, Any]:
+def run(kind: str, store: Path, n_cells: int, given: argparse.Namespace) -> dict[str, Any]:
     """Do one line in a process of its own."""
     command = [sys.executable, __file__, "--work", kind, "--store", str(store)]
-    command += ["--cells", str(n_cells), "--density", str(density)]
+    command += ["--cells", str(n_cells), "--density", str(given.density)]
+    command += ["--no-read-outs"] if given.no_read_outs else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"{n_cells} {kind}: {json.dumps(found)}", file=sys.stderr)
@@ -163,16 +164,16 @@ def table(rows: list[dict[str, Any]]) -> str:
         cpu = {phase: found[phase]["cpu"] for phase in PHASES if phase in found}
         if "write" in cpu:
             what = f"{kind}: {cpu['write']:.0f} s, {found['disk']:,.0f} MiB on disk"
-            cells = [f"{n:,}", what, *[""] * 7, f"{found['write']['peak']:,.0f}"]
+            cells = [f"{n:,}", what, *[""] * 8, f"{found['write']['peak']:,.0f}", ""]
         elif kind == "bare":
             rate = f"{BARE_STEPS * 256 / cpu['epoch']:,.0f}"
-            cells = [f"{n:,}", "bare network", "", "", "", rate, "", "", "", f"{found['epoch']['peak']:,.0f}"]
+            cells = [f"{n:,}", "bare network", "", "", "", rate, *[""] * 4, f"{found['epoch']['peak']:,.0f}", ""]
         else:
             times = [f"{cpu[phase]:.1f}" for phase in ("setup", "fit inputs", "epoch")]
             loads = [f"{n / found['loader'][clock]:,.0f}" for clock in ("cpu", "wall")]
             rate = f"{n / cpu['epoch']:,.0f}"
-            peak = f"{found['loader']['peak']:,.0f}"
-            cells = [f"{n:,}", kind, *times, rate, f"{cpu['latent']:.1f}", *loads, peak]
+            peaks = [f"{peak:,.0f}" for peak in (found["read-outs"]["before"], found["loader"]["peak"])]
+            cells = [f"{n:,}", kind, *times, rate, f"{cpu['read-outs']:.1f}", f"{cpu['latent']:.1f}", *loads, *peaks]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *growth(rows)])
 
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--readers", nargs="+", choices=[*READERS, "bare"], default=[*READERS, "bare"])
     parser.add_argument("--density", type=float, default=0.03, help="share of open regions")
     parser.add_argument("--folder", type=Path, help="where stores are written; a temporary folder by default")
+    parser.add_argument("--no-read-outs", action="store_true", help="leave out what is fitted after training")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -210,7 +212,8 @@ def main() -> None:
         torch.set_num_threads(1)
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
-        print(json.dumps(work(given.work, given.store, given.cells[0], given.density)))
+        read_outs = not given.no_read_outs
+        print(json.dumps(work(given.work, given.store, given.cells[0], given.density, read_outs=read_outs)))
         return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -220,11 +223,11 @@ def main() -> None:
             for ending in dict.fromkeys("h5mu" if kind == "h5mu" else "zarr" for kind in given.readers):
                 store = folder / f"{n}.{ending}"
                 if not store.exists():
-                    found = run("write", store, n, given.density)
+                    found = run("write", store, n, given)
                     rows.append({"cells": n, "kind": f"write .{ending}", "found": found})
             for kind in given.readers:
                 store = folder / f"{n}.{'h5mu' if kind == 'h5mu' else 'zarr'}"
-                rows.append({"cells": n, "kind": kind, "found": run(kind, store, n, given.density)})
+                rows.append({"cells": n, "kind": kind, "found": run(kind, store, n, given)})
     print(table(rows))
 
 

@@ -269,6 +269,8 @@ def _write_results(fitted: Any, mdata: MuData) -> list[str]:
     if hasattr(fitted, "write_charts"):
         fitted.write_charts(mdata)
         said.append("Charts in .obsm['X_loca'], their trust in .obs (loca_...).")
+    if getattr(fitted, "verdict_", None) is not None:
+        said.append(str(fitted.verdict))
     if fitted.gate_names():
         fitted.write_gates(mdata)
         said.append(f"Selected features in .var of {', '.join(fitted.gate_names())} (gate, gate_prob, selected).")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copyreg
+import inspect
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
+from mudata._core.file_backing import MuDataFileManager
 from scvi.data._constants import (
     _FIELD_REGISTRIES_KEY as FIELD_REGISTRIES,
 )
@@ -21,10 +24,13 @@ from scvi.data._constants import (
     _STATE_REGISTRY_KEY as STATE_REGISTRY,
 )
 from scvi.model._utils import parse_device_args
+from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
+    from lightning.pytorch.strategies import DDPStrategy
     from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
+    from torch.nn import Module
 
 __all__ = [
     "FIELD_REGISTRIES",
@@ -32,12 +38,15 @@ __all__ = [
     "SETUP_METHOD_NAME",
     "SETUP_PREFIX",
     "STATE_REGISTRY",
-    "distributed_strategy",
     "forget_queries",
     "forget_setup",
     "keep_with_data",
+    "leave_to_us",
+    "prepare_ddp",
     "release",
     "resolve_device",
+    "runs_elsewhere",
+    "send_mudata_whole",
 ]
 
 
@@ -79,9 +88,31 @@ def release(data: Any, owner: str) -> None:
     vars(data).get("_smalti_managers", {}).pop(owner, None)
 
 
-def distributed_strategy(strategy: object) -> bool:
-    """Return whether a Lightning strategy runs several processes."""
-    return isinstance(strategy, str) and strategy.startswith("ddp")
+def prepare_ddp(strategy: DDPStrategy) -> DDPStrategy:
+    """Let a strategy look for parameters without a gradient in each step, and never share buffers by itself."""
+    forward = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    options = {"find_unused_parameters": True, "forward_sync_buffers" if forward else "broadcast_buffers": False}
+    strategy._ddp_kwargs.update(options)
+    return strategy
+
+
+def runs_elsewhere(strategy: object) -> bool:
+    """Return whether a strategy leaves the starting process waiting while others train."""
+    return getattr(strategy, "_start_method", "popen") != "popen"
+
+
+def send_mudata_whole() -> None:
+    """Let processes be given a MuData: what it knows of files cannot be pickled, although no file is open."""
+    copyreg.pickle(MuDataFileManager, _reduce_files)
+
+
+def _reduce_files(files: MuDataFileManager) -> Any:
+    return MuDataFileManager, (files.filename, files._filemode)
+
+
+def leave_to_us(module: Module, names: list[str]) -> None:
+    """Let distributed data parallel leave the gradients of some parameters of a module alone."""
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)
 
 
 def resolve_device(accelerator: str, device: int | str) -> Any:

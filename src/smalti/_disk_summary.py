@@ -46,10 +46,12 @@ class Summary:
         self.missing_total: NDArray[np.float64] = np.zeros(g)
         """Sum over those cells of all they have, ``(G,)``."""
         self._first: NDArray[Any] | None = None
-        start = 0
-        for piece in x.iter_chunks():
-            self._add(piece, start)
-            start += piece.shape[0]
+        for rows, piece in x.iter_chunks():
+            self._add(piece, rows.start)
+
+    def fine(self, *, negative: bool) -> bool:
+        """Return whether all values are known and finite and, unless ``negative``, at least 0."""
+        return self.n_infinite + self.n_missing + (0 if negative else self.n_negative) == 0
 
     def _add(self, piece: Any, start: int) -> None:
         piece = piece.astype(np.uint8) if piece.dtype == bool else piece

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata.io import write_elem
 
-from ._disk import on_disk
+from ._disk_formats import on_disk
 from ._files import replacing
 from ._mudata import no_pull
 from ._text import as_text, text_of

@@ -49,7 +49,7 @@ def test_true_links_are_identified_and_permuted_ones_are_not():
     wrong = fit_alignment(linked_problem(data, permute=1), settings)
     assert not wrong.verdict.identified
     assert wrong.cca.correlations[0] > 0.5, "the training correlation does not notice"
-    assert str(wrong.verdict).startswith("Not identified")
+    assert str(wrong.verdict).startswith(("Not identified", "Undecided"))
 
 
 def test_held_out_links_are_not_seen_by_what_is_scored():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from types import ModuleType
 
 import mudata
 import numpy as np
@@ -11,12 +13,15 @@ import scipy.sparse as sp
 from _factories import make_mosaic
 from anndata import AnnData
 
-from smalti._disk import DiskMatrix
+from smalti._disk import DiskMatrix, rows_to_fit
+from smalti._disk_formats import fast_codecs
 from smalti._mudata import build_mudata, no_pull
 from smalti._storable import write_mudata
 from smalti.data import Modality, open_mosaic, stored_matrix
 from smalti.model import CLUE
 from smalti.nn import SparseRows
+from smalti.pp import LSI
+from smalti.select._values import Values
 from smalti.train import StreamedBatches
 
 PLACES = ("h5mu", "backed", "zarr")
@@ -109,9 +114,9 @@ def test_nothing_is_read_as_a_whole(tmp_path, monkeypatch):
     take = DiskMatrix.iter_chunks
 
     def watched(self, *args, **kwargs):
-        for piece in take(self, *args, **kwargs):
+        for rows, piece in take(self, *args, **kwargs):
             largest.append(piece.shape[0])
-            yield piece
+            yield rows, piece
 
     monkeypatch.setattr(DiskMatrix, "iter_chunks", watched)
     monkeypatch.setattr("smalti.data._values._in_memory", pytest.fail)
@@ -186,6 +191,38 @@ def test_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
     assert peak < size / 3
 
 
+def test_directions_are_found_by_some_cells_and_centres_by_all(tmp_path, monkeypatch):
+    mdata = make_mosaic(n_obs=900, pattern="paired")
+    batch = np.unique(mdata.obs["batch"], return_inverse=True)[1]
+    lazy = put(mdata, tmp_path, "h5mu")
+    x = stored_matrix(lazy["a"], None, "a")
+    exact = LSI(3).fit(mdata["a"].X, batch=batch)
+    every = LSI(3).fit(x, batch=batch, rows=rows_to_fit(x, 0))
+    np.testing.assert_allclose(every.singular_values, exact.singular_values, rtol=1e-4)
+    monkeypatch.setattr("smalti._disk.FIT_VALUES", x.nnz // 2)
+    rows = rows_to_fit(x, 0)
+    assert 400 < len(rows) < 500
+    assert (np.diff(rows) > 0).all()
+    some = LSI(3).fit(x, batch=batch, rows=rows)
+    a, b = (np.linalg.qr(each.module.weight.numpy())[0] for each in (some, exact))
+    assert np.linalg.svd(a.T @ b)[1].min() > 0.9
+    z = some.transform(x, batch=batch)
+    for code in np.unique(batch):
+        np.testing.assert_allclose(z[batch == code].mean(axis=0), 0, atol=1e-4)
+    assert rows_to_fit(mdata["a"].X, 0) is None
+
+
+def test_selectors_see_the_same_values(tmp_path, monkeypatch):
+    mdata = make_mosaic(storage={"c": "dense"})
+    lazy = put(mdata, tmp_path, "zarr")
+    monkeypatch.setattr("smalti.data._values._in_memory", pytest.fail)
+    rows = np.array([5, 2, 9])
+    for name in ("a", "c"):
+        here, there = (Values(data, name, batch_key="batch", n_top=8) for data in (mdata, lazy))
+        np.testing.assert_array_equal(here.columns, there.columns)
+        np.testing.assert_allclose(there.read(rows), here.read(rows), rtol=1e-4, atol=1e-5)
+
+
 def test_values_stored_by_features_are_refused(tmp_path):
     mdata = make_mosaic(storage={"a": "csc"})
     with pytest.raises(ValueError, match="stored by features"):
@@ -204,6 +241,18 @@ def test_a_file_that_was_changed_is_noticed(tmp_path):
     assert again.differences(before) == ["values of modality 'a'"]
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_a_matrix_is_looked_through_once_for_as_long_as_it_is_the_same(place, tmp_path):
+    lazy = put(make_mosaic(), tmp_path, place)
+    first = stored_matrix(lazy["a"], None, "a")
+    assert stored_matrix(lazy["a"], None, "a") is first
+    (tmp_path / "other").mkdir()
+    other = put(make_mosaic(seed=1), tmp_path / "other", place)
+    if place != "backed":
+        lazy["a"].X = other["a"].X
+        assert stored_matrix(lazy["a"], None, "a") is not first
+
+
 def test_other_files_are_refused_with_what_to_do(tmp_path):
     (tmp_path / "x.h5mu").write_text("hello")
     with pytest.raises(ValueError, match="write_mosaic"):
@@ -219,7 +268,7 @@ def test_rows_in_any_order_with_repeats_and_gaps(tmp_path, monkeypatch):
     mdata = make_mosaic(storage={"c": "dense"})
     lazy = put(mdata, tmp_path, "zarr")
     for gap in (0, 30, 10_000):
-        monkeypatch.setattr("smalti._disk.GAP_VALUES", gap)
+        monkeypatch.setattr("smalti._disk_formats.GAP_VALUES", gap)
         for name in ("a", "c"):
             x, y = mdata[name].X, stored_matrix(lazy[name], None, name)
             for rows in (
@@ -230,8 +279,18 @@ def test_rows_in_any_order_with_repeats_and_gaps(tmp_path, monkeypatch):
                 found = y.take(rows)
                 assert found.shape == (len(rows), x.shape[1])
                 assert abs(found - x[rows]).sum() == 0
-            parts = list(y.iter_chunks(size=7))
+            parts = [piece for _, piece in y.iter_chunks(size=7)]
             assert abs((sp.vstack(parts) if sp.issparse(x) else np.vstack(parts)) - x).sum() == 0
+
+
+def test_zarrs_decodes_where_it_is_installed_and_only_what_smalti_opens(tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    monkeypatch.setitem(sys.modules, "zarrs", ModuleType("zarrs"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "zarrs" or None)
+    before = zarr.config.get("codec_pipeline.path")
+    with fast_codecs():
+        assert zarr.config.get("codec_pipeline.path") == "zarrs.ZarrsCodecPipeline"
+    assert zarr.config.get("codec_pipeline.path") == before
 
 
 def test_models_train_and_answer_as_in_memory(tmp_path):

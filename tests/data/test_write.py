@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -156,19 +159,26 @@ def test_names_that_repeat_between_samples_get_their_sample_in_front(tmp_path):
     assert (mdata.obs["source"] == mdata.obs_names.str[:2]).all()
 
 
-def test_files_of_10x_are_taken_apart(tmp_path):
-    x = sp.csr_matrix(np.random.default_rng(0).poisson(1.0, (12, 8)))
-    with h5py.File(tmp_path / "lane.h5", "w") as file:  # as Cell Ranger 3 and later write it: columns are cells
+def write_10x(path, cells, genes, other, kind="Peaks"):
+    """Write a matrix as Cell Ranger 3 and later do: its columns are the cells."""
+    x = sp.hstack([sp.csr_matrix(counts(cells, genes, seed=0).X), other.X]).tocsr().astype(np.int32)
+    with h5py.File(path, "w") as file:
         group = file.create_group("matrix")
         for key, value in (("data", x.data), ("indices", x.indices), ("indptr", x.indptr), ("shape", x.shape[::-1])):
             group[key] = value
-        group["barcodes"] = np.array(names("c", 12), dtype="S")
+        group["barcodes"] = np.array(cells, dtype="S")
         features = group.create_group("features")
-        features["id"] = features["name"] = np.array([*names("g", 4), "g0", *names("p", 3)], dtype="S")
-        features["feature_type"] = np.array(["Gene Expression"] * 5 + ["Antibody Capture"] * 3, dtype="S")
+        features["id"] = features["name"] = np.array([*genes, *other.var_names], dtype="S")
+        features["feature_type"] = np.array(["Gene Expression"] * len(genes) + [kind] * other.n_vars, dtype="S")
+    return x.toarray()
+
+
+def test_files_of_10x_are_taken_apart(tmp_path):
+    proteins = counts(names("c", 12), names("p", 3), seed=1)
+    x = write_10x(tmp_path / "lane.h5", names("c", 12), [*names("g", 4), "g0"], proteins, "Antibody Capture")
     mdata = write_mosaic([tmp_path / "lane.h5"], tmp_path / "out.zarr")
     assert list(mdata["rna"].var_names) == [*names("g", 4), "g0-1"]
-    expected = x.toarray()[mdata["adt"].obs_names.str[1:].astype(int)]
+    expected = x[mdata["adt"].obs_names.str[1:].astype(int)]
     np.testing.assert_array_equal(mdata["adt"].X.to_memory().toarray(), expected[:, 5:])
     np.testing.assert_array_equal(mdata["rna"].X.to_memory().toarray(), expected[:, :5])
 
@@ -256,3 +266,21 @@ def test_zarr_folders_are_read_too(files, tmp_path):
         samples["three"]["adt"].write_zarr(tmp_path / "three.zarr")
     paths = {"one": tmp_path / "one.zarr", "three": {"adt": tmp_path / "three.zarr"}}
     assert_holds(write_mosaic(paths, tmp_path / "out.zarr"), {key: samples[key] for key in paths})
+
+
+def test_the_page_of_the_user_guide_runs(tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "user_guide" / "larger_than_memory.md").read_text("utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "donor1").mkdir()
+    cells, rna = names("c", 70), names("g", 12)
+    atac = counts(cells, names("k", 20), seed=1, high=0.3)
+    write_10x(tmp_path / "donor1" / "filtered_feature_bc_matrix.h5", cells, rna, atac)
+    write_mudata(build_mudata({"rna": counts(cells, rna, seed=2), "atac": atac}), tmp_path / "donor2.h5mu")
+    counts(cells, rna, seed=3).write_h5ad(tmp_path / "donor3_rna.h5ad")
+    atac.write_h5ad(tmp_path / "donor3_atac.h5ad")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(CLUE, "default_steps", 2)
+    space: dict = {}
+    exec(compile(code, "larger_than_memory.md", "exec"), space)
+    assert space["mdata"].obsm["X_clue"].shape[0] == 210
+    assert anndata.io.read_zarr(tmp_path / "atac.zarr").shape == (210, 20)

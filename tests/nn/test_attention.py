@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from smalti.nn import ChannelTransformer
+from smalti.nn import ChannelTransformer, EverythingAtOnce
 
 D, HEADS, FUSION = 16, 2, 3
 SIZES = (5, 1, 4)
@@ -225,3 +225,38 @@ def test_half_precision_stays_close():
         found = run(model, x)
     for a, b in zip(found, expected, strict=True):
         assert F.cosine_similarity(a.float().flatten(), b.flatten(), dim=0) > 0.999
+
+
+# ----------------------------------------------------------------------- without fusion tokens
+
+
+def sequence(model, x: torch.Tensor) -> torch.Tensor:
+    """Plain attention of one sequence, ``(1, T, D)``, and its mean."""
+    for block in model.blocks:
+        residual, q, k, v = block.project(x)
+        read = torch.softmax(q @ k.transpose(-1, -2) / (D // HEADS) ** 0.5, dim=-1) @ v
+        x = block.finish(residual, read.transpose(1, 2).flatten(2))
+    return model.out(model.norm(x).mean(dim=1))
+
+
+def test_everything_at_once_is_the_mean_over_one_sequence_of_what_a_cell_has():
+    torch.manual_seed(0)
+    model = EverythingAtOnce(3, CHANNELS, D, n_layers=2, n_heads=HEADS).eval()
+    x = tokens()
+    masks = [torch.rand(B, size) < 0.7 for size in SIZES]
+    for used in (None, masks):
+        unimodal, fused = run(model, x, masks=used)
+        for cell in range(B):
+            for column, channel in enumerate(CHANNELS):
+                parts = []
+                for m in channel:
+                    if PRESENT[cell, m]:
+                        keep = slice(None) if used is None else masks[m][cell]
+                        if used is not None and not keep.any():
+                            keep = slice(1)
+                        parts.append(x[m][cell][keep])
+                expected = sequence(model, torch.cat(parts)[None])[0] if parts else torch.zeros(D)
+                torch.testing.assert_close(fused[cell, column], expected, atol=1e-5, rtol=1e-4)
+            alone = [m for m in range(3) if PRESENT[cell, m]]
+            if len(alone) == 1:
+                torch.testing.assert_close(fused[cell, 0], unimodal[cell, alone[0]])

@@ -277,6 +277,77 @@ def test_landmarks_bring_rare_states_into_every_batch() -> None:
     select.dufs(mdata, "a", landmarks=30, options={"batch_size": 128, **FAST})
 
 
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
+def test_as_many_features_are_supported_as_there_are_true_ones_and_keeping_more_is_warned_of(
+    seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    mdata = mosaic(a=factors(400, 170, seed), b=noise(400))
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        found = select.dufs(mdata, "a", n_features=80, options=FAST, random_state=seed)
+    table = found.tables["a"]
+    assert table["selected"].sum() == 80
+    assert table["supported"].to_numpy()[:30].all()
+    assert table["supported"].to_numpy()[30:].sum() <= 3
+    assert found.n_supported["a"] == table["supported"].sum() == mdata["a"].uns["gates"]["n_supported"]
+    assert "80 features of modality 'a' are selected, but only 3" in caplog.text
+    assert "n_features" in caplog.text
+    assert f"({found.n_supported['a']} supported)" in repr(found)
+
+
+def test_shared_features_are_supported_by_the_other_modality_and_private_ones_are_not(caplog) -> None:
+    x, y = clusters(0)
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        found = select.mmdufs(mosaic(x=x, y=y), lam=0.2, options={"batch_size": 256}, write=False)
+    assert found.tables["x"]["supported"].to_numpy()[:30].all()
+    assert found.tables["x"]["supported"].to_numpy()[100:].sum() <= 2
+    assert "told from permuted" not in caplog.text
+
+
+def test_of_noise_nothing_is_supported() -> None:
+    mdata = mosaic(a=np.random.default_rng(0).standard_normal((300, 60)), b=noise(300))
+    for seed in range(3):
+        found = select.dufs(mdata, "a", n_features=20, options={"n_steps": 20}, random_state=seed, write=False)
+        assert found.n_supported["a"] <= 1
+
+
+@pytest.mark.parametrize("kind", ["random", "landmarks"])
+def test_graphs_of_batches_and_landmarks_rank_features_as_the_graph_of_all_cells(kind: str) -> None:
+    import torch
+
+    from smalti.select._common import landmark_codes
+    from smalti.select._dufs import DUFSProblem
+    from smalti.select._engine import SelectOptions
+    from smalti.select._values import Values
+
+    x = factors(1200, 10)
+    x[:, :30] *= np.linspace(0.2, 1, 30)  # from faint to strong
+    x[:, :30] += np.random.default_rng(1).standard_normal((1200, 30)) * 0.3
+    values = Values(mosaic(a=x, b=noise(1200)), "a")
+
+    def earned(size: int, n_batches: int, strata: np.ndarray | None) -> np.ndarray:
+        options = SelectOptions(batch_size=size, n_neighbors=10)
+        problem = DUFSProblem({"a": values}, np.arange(1200)[:, None], options, strata)
+        z, rng = torch.ones(40, requires_grad=True), np.random.default_rng(0)
+        for _ in range(n_batches):
+            drawn, weight = problem.draw(rng)
+            problem.score(drawn, {"a": z}, weight).backward()
+        return (z.grad / n_batches).numpy()
+
+    strata = landmark_codes(values, np.arange(1200), 40, 0) if kind == "landmarks" else None
+    exact, found = earned(1200, 1, None), earned(256, 12, strata)
+    assert np.corrcoef(exact, found)[0, 1] > 0.9
+    assert found[30:].max() < np.sort(found[:30])[10]
+
+
+def test_the_result_says_which_cells_graphs_were_drawn_of() -> None:
+    mdata = mosaic(a=factors(300, 10), b=noise(300))
+    few = select.dufs(mdata, "a", options=FAST, write=False)
+    many = select.dufs(mdata, "a", landmarks=5, options={"batch_size": 64, **FAST})
+    assert "graphs of all 300 cells" in repr(few)
+    assert "batches of 64 of 300 cells, spread over 5 landmarks" in repr(many)
+    assert mdata["a"].uns["gates"]["graph"] == many.info["graph"]
+
+
 def test_constant_and_dropped_features_are_written_as_not_selected() -> None:
     x = factors(200, 20)
     x[:, 5] = 3.0

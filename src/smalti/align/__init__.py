@@ -10,7 +10,7 @@ from ._links import LinkScale, check_links, link_matrices, linked_values, widest
 from ._plan import CellMatch, TransportPlan, transport_plan
 from ._plan_table import PlanTable
 from ._problem import AlignmentProblem, AlignmentSettings
-from ._space import matching_space
+from ._space import MatchingSpace, evidence_features, fit_matching_space, matching_space
 from ._transport import entropic_plan, gromov_plan, squared_distances
 from ._verdict import Verdict, held_out_agreement, held_out_scores, judge, main_evidence
 from ._views import View, make_view
@@ -18,6 +18,7 @@ from ._views import View, make_view
 __all__ = [
     "BASELINES",
     "Alignment",
+    "MatchingSpace",
     "AlignmentSettings",
     "Baseline",
     "CellMatch",
@@ -32,6 +33,8 @@ __all__ = [
     "align_baseline",
     "check_links",
     "entropic_plan",
+    "evidence_features",
+    "fit_matching_space",
     "fit_alignment",
     "gromov_plan",
     "held_out_agreement",

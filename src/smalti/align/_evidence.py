@@ -103,8 +103,8 @@ def link_evidence(
     kept = kept[variances[kept] > 0]
     if len(kept) < 2:
         raise ValueError(
-            f"Expected at least two links whose features vary in both modalities, found {len(kept)} among "
-            f"{shorten(names) or 'none'}. Check the names in the table of links."
+            f"Expected at least two links whose features vary in both modalities, and 4 for a verdict, found "
+            f"{len(kept)} among {shorten(names) or 'none'}. Check the names in the table of links, or give more."
         )
     return Evidence(
         kind="links",

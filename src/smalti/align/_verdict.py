@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,11 @@ MIN_Z = 2.5
 MIN_GAIN = 0.07
 """Correlation above the mean of the null that is needed besides. Cortex and spleen, linked by the names of their genes,
 share a faint structure that is no chance and no match either: at most 0.04 in 40 runs, true links 0.11 at least."""
+MIN_HOPE = 1.5
+"""Standard deviations from which the message says how much evidence is missing."""
 N_CLUSTERS = 12
 MIN_COLUMNS = 4
+"""Columns of one kind that a test needs: each of four folds holds one out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,10 @@ class Verdict:
     """Share of mass that plans from two halves of the evidence put on the same pairs of clusters, in [0, 1]."""
     evidence: str
     """What was held out."""
+    kind: str = ""
+    """Of what was held out: ``"links"``, ``"pairs"`` or ``"labels"``."""
+    n: int = 0
+    """Number of its columns."""
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Verdict:
@@ -63,9 +71,34 @@ class Verdict:
             return 1.0
         return (1 + sum(value >= self.score for value in self.null)) / (1 + len(self.null))
 
+    @property
+    def z(self) -> float:
+        """Standard deviations of the null by which the score exceeds its mean; 0 without a test."""
+        if not self.null or not np.isfinite(self.score):
+            return 0.0
+        return (self.score - float(np.mean(self.null))) / max(float(np.std(self.null)), 1e-6)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether evidence speaks for the alignment, but is too little to tell it from chance."""
+        return not self.identified and self.z >= MIN_HOPE and self.score - float(np.mean(self.null)) >= MIN_GAIN
+
+    @property
+    def n_needed(self) -> int | None:
+        """How many columns of evidence would tell, if further ones agree as well; ``None`` if not undecided.
+
+        The spread of the null falls with the root of the number of columns.
+        """
+        if not self.undecided:
+            return None
+        return max(self.n + 1, math.ceil(self.n * (MIN_Z / self.z) ** 2))
+
     def __str__(self) -> str:
         if not np.isfinite(self.score):
-            return f"Nothing supports this alignment: there was {self.evidence}. Give links, a few pairs or labels."
+            return (
+                f"Nothing supports this alignment: there was {self.evidence}. A test needs at least "
+                f"{MIN_COLUMNS} links, {MIN_COLUMNS} pairs or {MIN_COLUMNS} labels; give more."
+            )
         if not self.null:
             return f"This alignment was not tested against permutations; held-out rho {self.score:.2f}."
         against = f"held-out rho {self.score:.2f} against a null of {np.mean(self.null):.2f}"
@@ -74,6 +107,13 @@ class Verdict:
         )
         if self.identified:
             return f"Structure supports this alignment: {against} {detail}."
+        if self.n_needed is not None:
+            n, most = self.n, self.n_needed
+            return (
+                f"Undecided: {against} {detail}. With {n} {self.kind} this could be chance; about {most} in all would "
+                f"tell if the others agree as well, so {most - n} are missing. `match(..., by='evidence')` compares "
+                "cells by their smoothed evidence alone: trust what both agree on."
+            )
         return f"Not identified: {against} {detail}. Do not interpret matches; look for better links or some pairs."
 
 
@@ -149,8 +189,8 @@ def judge(problem: AlignmentProblem, settings: AlignmentSettings, n_rounds: int)
     small = problem.reduced(TEST_LANDMARKS, rng)
     chosen = main_evidence(small)
     if chosen is None:
-        kinds = sorted({e.kind for several in problem.evidence.values() for e in several})
-        text = f"too little evidence to hold some out ({', '.join(kinds)})" if kinds else "no evidence"
+        found = [f"{e.n} {e.kind}" for several in problem.evidence.values() for e in several]
+        text = f"too little evidence to hold some out ({', '.join(found)})" if found else "no evidence"
         nothing: dict[str, Any] = {"identified": False, "score": np.nan, "null": (), "rounds": (), "stability": np.nan}
         return Verdict(**nothing, n_rounds=1, evidence=text)
     rounds = held_out_scores(small, settings, n_rounds)
@@ -173,6 +213,8 @@ def judge(problem: AlignmentProblem, settings: AlignmentSettings, n_rounds: int)
         n_rounds=accepted,
         stability=_stability(small, settings, pair, at, rng) if null else np.nan,
         evidence=f"{evidence.n} {evidence.kind}",
+        kind=evidence.kind,
+        n=evidence.n,
     )
 
 

@@ -9,6 +9,7 @@ import h5py
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
+from smalti._disk_formats import fast_codecs
 from smalti._mudata import build_mudata
 from smalti._validate import shorten
 
@@ -83,11 +84,11 @@ def open_modality(group: Any) -> AnnData:
     """Return an AnnData whose matrices stay on disk."""
     tables = {key: read_elem(group[key]) for key in TABLES if key in group}
     return AnnData(
-        X=_lazy(group["X"]) if "X" in group else None,
+        X=_lazy(group, "X") if "X" in group else None,
         obs=read_elem(group["obs"]),
         var=read_elem(group["var"]),
         uns=read_elem(group["uns"]) if "uns" in group else {},
-        layers={key: _lazy(group["layers"][key]) for key in group["layers"]} if "layers" in group else {},
+        layers={key: _lazy(group["layers"], key) for key in group["layers"]} if "layers" in group else {},
         **tables,
     )
 
@@ -98,7 +99,9 @@ def read_table(group: Any) -> pd.DataFrame:
     return table
 
 
-def _lazy(element: Any) -> Any:
+def _lazy(group: Any, key: str) -> Any:
     """Return a matrix on disk as AnnData takes it."""
+    with fast_codecs():
+        element = group[key]
     kind = element.attrs.get("encoding-type", "array")
     return sparse_dataset(element) if kind in ("csr_matrix", "csc_matrix") else element

@@ -46,6 +46,7 @@ class CSRReader:
         if not x.has_canonical_format:
             x = x.copy()
             x.sum_duplicates()
+        self.x = x
         self.indptr = np.asarray(x.indptr, dtype=np.int64)
         self.indices, self.data, self.n_columns = x.indices, x.data, int(x.shape[1])
 
@@ -54,18 +55,15 @@ class CSRReader:
         return self
 
     def read(self, rows: NDArray[np.int64]) -> SparseRows:
-        """Return the rows; gathering is vectorised, its work proportional to the stored values."""
+        """Return the rows; the work is proportional to the stored values."""
         here = rows >= 0
-        safe = np.where(here, rows, 0)
-        start = self.indptr[safe]
-        counts = np.where(here, self.indptr[safe + 1] - start, 0)
-        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum(counts, out=indptr[1:])
-        at = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], counts)
+        found = self.x[rows[here]]
+        counts = np.zeros(len(rows), dtype=np.int64)
+        counts[here] = np.diff(found.indptr)
         return SparseRows(
-            torch.from_numpy(indptr),
-            torch.from_numpy(self.indices[at].astype(np.int64)),
-            torch.from_numpy(self.data[at].astype(np.float32)),
+            torch.from_numpy(np.concatenate([[0], np.cumsum(counts)])),
+            torch.from_numpy(found.indices.astype(np.int64, copy=False)),
+            torch.from_numpy(found.data.astype(np.float32, copy=False)),
         )
 
 

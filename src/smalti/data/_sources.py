@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from anndata.abc import CSCDataset
 
-from smalti._disk import DiskCSR, DiskMatrix, MemoryMatrix, disk_matrix, on_disk
+from smalti._disk_formats import DiskCSR, MemoryMatrix, disk_matrix, on_disk
 from smalti._validate import check_keys, check_unique, shorten
 
 from ._containers import FEATURE_TYPES, modality_name
@@ -21,6 +21,8 @@ from ._values import matrix_of
 if TYPE_CHECKING:
     import h5py
     from anndata import AnnData
+
+    from smalti._disk import DiskMatrix
 
 PathLike = str | Path
 Layers = str | Mapping[str, str] | None

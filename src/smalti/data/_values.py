@@ -9,7 +9,8 @@ from weakref import finalize
 import numpy as np
 import scipy.sparse as sp
 
-from smalti._disk import DiskMatrix, disk_matrix, on_disk
+from smalti._disk import DiskMatrix
+from smalti._disk_formats import disk_matrix, on_disk, place_of
 from smalti._missing import feature_levels, has_missing, measured
 from smalti._validate import check_keys, shorten
 
@@ -63,7 +64,7 @@ def stored_matrix(adata: AnnData, layer: str | None, modality: str) -> Any:
     x = None if layer is not None and layer not in adata.layers else (adata.X if layer is None else adata.layers[layer])
     if not on_disk(x):
         return matrix_of(adata, layer, modality)
-    kept, place = _of(_opened, adata), (layer, str(getattr(x, "group", x)))
+    kept, place = _of(_opened, adata), (layer, place_of(x))
     if place not in kept:
         kept[place] = disk_matrix(x, modality)
     return kept[place]

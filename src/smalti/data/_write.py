@@ -200,11 +200,9 @@ def _spill(
     dtype = np.dtype({"b": np.uint8, "f": np.float32}.get(dtype.kind, dtype))
     spill = Spill(folder, ends, len(features.var), dtype, any(part.matrix.sparse for part in parts))
     for part in parts:
-        columns, row = features.columns_of(part), 0
-        for piece in part.matrix.iter_chunks():
-            cells = at[part.source, part.modality][row : row + piece.shape[0]]
-            spill.add(_placed(piece, columns, spill), position[cells])
-            row += piece.shape[0]
+        columns, cells = features.columns_of(part), at[part.source, part.modality]
+        for rows, piece in part.matrix.iter_chunks():
+            spill.add(_placed(piece, columns, spill), position[cells[rows]])
     return spill
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ._attention import ChannelTransformer, Stream
+from ._attention import ChannelTransformer
+from ._channels import Stream
 from ._decoder import Decoder, MeanLink, OutputLayer, add_to_first
 from ._discriminator import Discriminator, JudgedLatent, SharedDiscriminator
 from ._dropout import Dropout
 from ._encoder import Gaussian, GaussianEncoder, SkipEncoder
+from ._everything_at_once import EverythingAtOnce
 from ._experts import Fusion, fuse, masked_mean, product_of_experts
 from ._feature_gate import DrawnGate, FeatureGate, GateKind
 from ._gates import (
@@ -27,7 +29,7 @@ from ._inputs import ByModality, CountsInput, DenseInput, ScaledInput
 from ._local_gate import LocalGate
 from ._mlp import MLP, Activation, Block, Norm
 from ._projection import FrozenProjection, ProjectionKind
-from ._rows import take_features
+from ._rows import row_gradient, take_features
 from ._sparse import SparseLinear, SparseRows, rows_of, sparse_matmul
 from ._tokens import (
     ColumnTokens,
@@ -58,6 +60,7 @@ __all__ = [
     "Discriminator",
     "DrawnGate",
     "Dropout",
+    "EverythingAtOnce",
     "FrozenProjection",
     "FeatureGate",
     "Fusion",
@@ -102,5 +105,6 @@ __all__ = [
     "rows_of",
     "run_together",
     "sparse_matmul",
+    "row_gradient",
     "take_features",
 ]

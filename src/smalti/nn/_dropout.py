@@ -17,7 +17,8 @@ class Dropout(nn.Dropout):
     """Dropout that on a CPU draws a byte per unit instead of a number: a fifth of the time.
 
     Drawing is most of what dropout costs there, a tenth of a step of small networks. The rate is rounded to 1/256,
-    and kept units are scaled by exactly what is kept. Elsewhere, compiled, and in evaluation, it is :class:`torch.nn.Dropout`.
+    and kept units are scaled by exactly what is kept. Elsewhere, compiled, and in evaluation it is
+    :class:`torch.nn.Dropout`.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -22,14 +22,30 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (features,) = ctx.saved_tensors
-        if ctx.axis == 0:
-            at, values = features[None], grad
-        else:
-            head = torch.arange(grad.shape[0], device=grad.device)
-            at = torch.stack(torch.meshgrid(head, features, indexing="ij")).flatten(1)
-            values = grad.flatten(0, 1)
-        sparse = torch.sparse_coo_tensor(at, values, ctx.shape, is_coalesced=True, check_invariants=False)
-        return sparse, None, None
+        return row_gradient(grad, features, ctx.shape, ctx.axis), None, None
+
+
+def row_gradient(values: Tensor, features: Tensor, shape: torch.Size, axis: int) -> Tensor:
+    """Return the gradient of some rows of a parameter as a sparse tensor of the whole.
+
+    Parameters
+    ----------
+    values
+        Gradient of the rows, as :func:`take_features` returned them.
+    features
+        ``(S,)`` int64, sorted and distinct.
+    shape
+        Of the parameter.
+    axis
+        Axis of features, 0 or 1.
+    """
+    if axis == 0:
+        at = features[None]
+    else:
+        head = torch.arange(values.shape[0], device=values.device)
+        at = torch.stack(torch.meshgrid(head, features, indexing="ij")).flatten(1)
+        values = values.flatten(0, 1)
+    return torch.sparse_coo_tensor(at, values, shape, is_coalesced=True, check_invariants=False)
 
 
 def _select(parameter: Tensor, features: Tensor, axis: int) -> Tensor:

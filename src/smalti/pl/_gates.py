@@ -36,7 +36,8 @@ def gates(
 
     Two pictures, three with local gates: how many gates were open at each price that was tried (selectors) or in each
     epoch (models); the features with the largest effect on the latent (models), or the features or groups with the
-    widest gates, filled if selected; and the share of the cells of each category in which the gates of the features
+    widest gates, filled if selected, with the share of half-samples in which they are open where ``gate_stability`` is
+    there; and the share of the cells of each category in which the gates of the features
     that differ most are open.
 
     Parameters
@@ -104,6 +105,9 @@ def _draw_top(ax: Axes, adata: Any, uns: Any, n_top: int) -> None:
     selected = table["selected"].to_numpy(dtype=bool)
     ax.barh(np.arange(len(table)), table[by], color=np.where(selected, COLOR, "white"), edgecolor=COLOR, height=0.7)
     ax.set_yticks(np.arange(len(table)), [str(name) for name in table.index], fontsize=7)
+    if "gate_stability" in table:
+        for y, (width, share) in enumerate(zip(table[by], table["gate_stability"], strict=True)):
+            ax.text(width, y, f" {share:.0%}", va="center", fontsize=6, color=QUIET)
     if by == "effect":
         ax.set(xlim=(0, None), xlabel="effect on the latent")
     else:

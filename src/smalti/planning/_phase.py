@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
 
+from smalti._jobs import run_jobs
 from smalti._validate import check_choice, check_count, check_in_range, check_keys
 from smalti.select import sparse_cca as gated_cca
 from smalti.simulate import sparse_cca
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from smalti._jobs import Backend
+
 PhaseMethod = Literal["cca", "soft", "truncated", "truncated_unknown", "gated", "deep"]
 METHODS: tuple[PhaseMethod, ...] = get_args(PhaseMethod)
-Backend = Literal["loky", "threading", "ray"]
 
 KEYS = [
     "method",
@@ -175,21 +176,12 @@ MIN_OBS = 10
 def _run(
     jobs: list[tuple[_Point, list[PhaseMethod]]], path: str | Path | None, n_jobs: int, backend: Backend
 ) -> Iterator[list[dict[str, Any]]]:
-    check_choice(backend, get_args(Backend), "backend")
-    if backend == "ray":
-        try:
-            from ray.util.joblib import register_ray
-        except ImportError as error:
-            raise ImportError('Backend "ray" needs Ray: `pip install ray`, or use the backend "loky".') from error
-        register_ray()
-    with parallel_config(backend=backend, n_jobs=n_jobs), Parallel() as parallel:
-        for start in range(0, len(jobs), JOBS_PER_SAVE):
-            part = jobs[start : start + JOBS_PER_SAVE]
-            rows = [row for found in parallel(delayed(_simulate)(*job) for job in part) for row in found]
-            if path is not None:
-                fresh = not Path(path).exists()
-                pd.DataFrame(rows).to_csv(path, mode="a", header=fresh, index=False)
-            yield rows
+    for found in run_jobs(_simulate, jobs, n_jobs=n_jobs, backend=backend, at_once=JOBS_PER_SAVE):
+        rows = [row for each in found for row in each]
+        if path is not None:
+            fresh = not Path(path).exists()
+            pd.DataFrame(rows).to_csv(path, mode="a", header=fresh, index=False)
+        yield rows
 
 
 def _read(path: str | Path | None) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
+from smalti._disk import DiskMatrix
 from smalti._errors import NotFittedError
 from smalti._validate import check_choice, check_count, check_positive
 from smalti.nn import FrozenProjection, SparseRows
@@ -99,6 +100,7 @@ class LinearTransform(ABC):
         batch: ArrayLike | None = None,
         n_batch: int | None = None,
         feature_mask: ArrayLike | None = None,
+        rows: NDArray[np.int64] | None = None,
     ) -> Self:
         """Fit to the raw values of some cells.
 
@@ -113,6 +115,8 @@ class LinearTransform(ABC):
             Number of batches, by default the largest code plus one.
         feature_mask
             ``(n_batch, G)`` boolean, which features a batch measured. Unmeasured ones count as missing.
+        rows
+            Cells to find directions by, all by default; they are held in memory. Centres of batches are those of all.
 
         Returns
         -------
@@ -128,8 +132,8 @@ class LinearTransform(ABC):
         n, g = X.shape
         codes, n_batch = check_batch(batch, n, n_batch)
         module, singular = fit_projection(
-            X,
-            codes,
+            X if rows is None else X[rows],
+            codes if rows is None else codes[rows],
             n_batch,
             check_mask(feature_mask, n_batch, g),
             self._recipe,
@@ -244,6 +248,8 @@ class LinearTransform(ABC):
         return transform
 
     def _check_values(self, X: Any) -> None:
+        if isinstance(X, DiskMatrix) and X.summary.fine(negative=self.kind == "identity"):  # one pass for all who ask
+            return
         for _, block in row_blocks(X):
             data = block if isinstance(block, np.ndarray) else block.data
             if not np.isfinite(data).all():

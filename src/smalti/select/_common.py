@@ -13,6 +13,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from smalti._gate_report import diagnose
 from smalti._gate_table import gate_table
+from smalti._support import FALSE_SHARE, sentence, too_many
 from smalti._validate import check_choice, check_count, check_positive, shorten
 from smalti.nn import open_probability
 
@@ -22,10 +23,14 @@ from ._prune import prune
 from ._result import Selection, among_all, partners
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mudata import MuData
     from numpy.typing import NDArray
+
+    from smalti._support import Support
+
+    Supports = Callable[[dict[str, NDArray[np.bool_]]], dict[str, Support]]
 
     from ._engine import SelectionProblem, Starts
     from ._values import Values
@@ -130,6 +135,7 @@ def finish(
     start: Starts | None,
     keep: Mapping[str, NDArray[np.bool_]] | None = None,
     extra: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
+    supports: Supports | None = None,
     write: bool = True,
 ) -> Selection:
     """Make tables of all variables from gates of those that took part, warn of what went wrong, and write.
@@ -140,6 +146,8 @@ def finish(
         ``(D,)`` bool by modality: selection that overrules the sign of the gates.
     extra
         Further columns by modality, ``(D,)`` each.
+    supports
+        What tells which features are supported, given the selected ones by modality.
     """
     sigma, mu = problem.options.sigma, path.mu[path.chosen]
     lam = path.lams[path.chosen]
@@ -152,11 +160,17 @@ def finish(
     if choice.stability:
         shares = stability(problem, lam, choice.stability, seed=choice.random_state, start=start)
     tables, along = {}, {}
+    found = {} if supports is None else supports(selected)
     for name, values in problem.values.items():
         n, at = len(values.names), values.columns
         probability = open_probability(mu[name], sigma).numpy()
         further = {"gate_stability": among_all(shares[name], at, n, 0.0)} if name in shares else {}
         further |= {key: among_all(v, at, n, np.nan) for key, v in (extra or {}).get(name, {}).items()}
+        if name in found:
+            further |= {key: among_all(v, at, n, v.dtype.type(0)) for key, v in found[name].columns.items()}
+            logger.info(sentence(name, selected[name], found[name].supported, FALSE_SHARE))
+            if warning := too_many(name, selected[name], found[name].supported, "`n_features=`"):
+                logger.warning(warning)
         tables[name] = gate_table(
             values.names,
             selected=among_all(selected[name], at, n, False),
@@ -180,6 +194,8 @@ def finish(
         lam_null=path.lam_null,
         path=path.table(sigma),
         open_along_path=along,
+        n_supported={name: each.n_supported for name, each in found.items()},
+        info={"graph": problem.graph()},
     )
     if write:
         result.write(mdata)

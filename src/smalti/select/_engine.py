@@ -85,6 +85,14 @@ class SelectionProblem(ABC):
         self.values, self.rows, self.options, self.strata = dict(values), rows, options, strata
         self.permuted = False
 
+    def graph(self) -> str:
+        """Return in words which cells a graph is drawn of: all together, or batches if there are many."""
+        n, size = len(self.rows), self.options.batch_size
+        if n <= 2 * size:
+            return f"all {n} cells"
+        near = "" if self.strata is None else f", spread over {len(np.unique(self.strata))} landmarks"
+        return f"batches of {size} of {n} cells{near}"
+
     def subset(self, cells: NDArray[np.int64]) -> SelectionProblem:
         """Return the same problem on some of its cells."""
         out = self._copy()

@@ -18,6 +18,7 @@ from ._dufs import DUFSProblem
 from ._learned_groups import learn_groups
 from ._prune import prune_groups
 from ._result import Selection, among_all
+from ._support import own_supports
 from ._values import Values
 from ._warm_start import dependence
 
@@ -185,6 +186,7 @@ def _finish(
         given,
         method="group_fs",
         start=None,
+        supports=own_supports(values, problem.rows[:, 0], choice.random_state),
         write=False,
     )
     result.tables[modality]["gate_group"] = among_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,8 @@ from smalti._validate import check_choice, check_positive
 
 from ._common import N_TOP, START_CELLS, Choice, finish, landmark_codes, options_of, some_cells
 from ._engine import SelectionProblem
-from ._graph import differential_smoothness, inverse_operator, shared_smoothness, smoothness
+from ._graph import differential_smoothness, gated_gram, inverse_operator, shared_smoothness, smoothness
+from ._support import N_CELLS, shared_support
 from ._values import Values, paired_rows
 from ._warm_start import dependence_across, warm_start
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from ._common import Lam
+    from ._common import Lam, Supports
     from ._engine import SelectOptions, Starts
     from ._result import Selection
 
@@ -45,15 +47,14 @@ class SharedProblem(SelectionProblem):
     ) -> torch.Tensor:
         """Return the sum over features of all modalities, each at most 2."""
         o = self.options
-        gated = {name: values * z[name] for name, values in x.items()}
+        gated = {name: gated_gram(values, z[name]) for name, values in x.items()}
         pairs = list(combinations(gated, 2))
         parts = [shared_smoothness(gated[a], gated[b], o.n_neighbors, o.bandwidth, weight) for a, b in pairs]
         total = torch.stack(parts).sum() / (len(gated) - 1)
         if self.own > 0:
             for name in gated:
-                total = total + self.own * smoothness(
-                    self.any_cells(name) * z[name], o.n_neighbors, o.bandwidth, o.n_walk
-                )
+                own = gated_gram(self.any_cells(name), z[name])
+                total = total + self.own * smoothness(own, o.n_neighbors, o.bandwidth, o.n_walk)
         return total
 
     def any_cells(self, name: str) -> torch.Tensor:
@@ -68,6 +69,10 @@ class PairwiseProblem(SharedProblem):
     """The same for a mosaic in which no cell has all modalities: each pair draws cells of its own."""
 
     pairs: dict[tuple[str, str], NDArray[np.int64]]
+
+    def graph(self) -> str:
+        """Return in words which cells a graph is drawn of."""
+        return f"batches of up to {self.options.batch_size} of the cells of each pair of modalities"
 
     def draw(self, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
         """Return nothing but the numbers of the cells; the score reads them pair by pair."""
@@ -87,7 +92,7 @@ class PairwiseProblem(SharedProblem):
                 if self.permuted:
                     order = np.argsort(self.rng.random(values.shape, dtype=np.float32), axis=0)
                     values = values.gather(0, torch.from_numpy(order))
-                gated.append(values * z[name])
+                gated.append(gated_gram(values, z[name]))
             parts.append(shared_smoothness(gated[0], gated[1], o.n_neighbors, o.bandwidth))
         return torch.stack(parts).sum() / max(len(self.values) - 1, 1)
 
@@ -116,7 +121,7 @@ class DifferentialProblem(SelectionProblem):
         if self.permuted:
             fixed = np.random.default_rng(len(cells)) if n <= 2 * size else rng
             x = x.gather(0, torch.from_numpy(np.argsort(fixed.random(x.shape, dtype=np.float32), axis=0)))
-        inverse = inverse_operator(y, self.options.n_neighbors, self.options.bandwidth, self.ridge)
+        inverse = inverse_operator(y @ y.T, self.options.n_neighbors, self.options.bandwidth, self.ridge)
         return {name: x, "": inverse}, None
 
     def score(
@@ -125,7 +130,7 @@ class DifferentialProblem(SelectionProblem):
         """Return the sum over features."""
         o = self.options
         ((name, gate),) = z.items()
-        return differential_smoothness(x[name] * gate, x[""], o.n_neighbors, o.bandwidth)
+        return differential_smoothness(gated_gram(x[name], gate), x[""], o.n_neighbors, o.bandwidth)
 
 
 def mmdufs(
@@ -196,7 +201,8 @@ def mmdufs(
 
     Returns
     -------
-    Tables, price and path.
+    Tables, price and path. Shared features are supported (see :func:`dufs`) if they are smooth on the graph of what is
+    selected in the other modalities; there is no such test for ``"differential"`` or without complete cells.
 
     Raises
     ------
@@ -234,7 +240,12 @@ def mmdufs(
         start = {name: torch.from_numpy(warm_start(s, SHUT_ACROSS)) for name, s in zip(values, statistic, strict=True)}
         extra = {name: {"dependence": s} for name, s in zip(values, statistic, strict=True)}
     path = choice.run(problem, start, widths)
-    return finish(mdata, problem, path, choice, method=f"mmdufs {kind}", start=start, extra=extra, write=write)
+    supports: Supports | None = None
+    if type(problem) is SharedProblem:
+        some = some_cells(problem.rows, N_CELLS, random_state)
+        supports = partial(shared_support, values, some, seed=random_state)
+    method = f"mmdufs {kind}"
+    return finish(mdata, problem, path, choice, method=method, start=start, extra=extra, supports=supports, write=write)
 
 
 def across(values: list[Values], seed: int) -> list[NDArray[np.float32]]:

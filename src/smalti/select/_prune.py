@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
+from smalti._support import standardised_smoothness
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-N_NEIGHBORS, N_PERMUTATIONS, LEVEL = 10, 50, 0.05
-MOST_SINGLE = 200
-"""Features up to which each has a graph of its own; beyond, graphs leave out blocks of 5 %."""
+N_NEIGHBORS, LEVEL = 10, 0.05
+MOST_SINGLE, MOST_SINGLE_GROUPS = 60, 200
+"""Features, and groups, up to which each has a graph of its own; beyond, graphs leave out blocks of 5 %."""
 FEW = 30
 """Features up to which one is removed at a time."""
 SHARE = 0.05
@@ -26,46 +28,40 @@ SHARE = 0.05
 def leave_one_out(x: torch.Tensor, *, blocks: Sequence[NDArray[np.int64]] | None = None, seed: int = 0) -> Floats:
     """Return how smooth each feature is on the graph of the others, in standard deviations of a permuted one, ``(S,)``.
 
-    The statistic is the mean over cells of the feature times its mean over the ten nearest neighbours.
+    See :func:`~smalti._support.standardised_smoothness`, with ten neighbours.
 
     Parameters
     ----------
     x
-        ``(n, S)`` standardised values of the features in question, at least two.
+        ``(n, S)`` values of the features in question, at least two, of at least four cells.
     blocks
-        Columns that are left out together; by default each for itself, and beyond 200 features blocks of 5 %.
+        Columns that are left out together; by default each for itself, and beyond 60 features blocks of 5 %.
     seed
-        Seed of permutations.
+        Seed of blocks.
     """
     n, s = x.shape
-    rng = np.random.default_rng(seed)
-    square = x.square().sum(dim=1)
-    distance = square[:, None] + square[None] - 2 * x @ x.T
-    permutations = torch.from_numpy(np.argsort(rng.random((n, N_PERMUTATIONS)), axis=0))
-    if blocks is not None:
-        pass
-    elif s <= MOST_SINGLE:
-        blocks = [np.array([j]) for j in range(s)]
-    else:
-        blocks = np.array_split(rng.permutation(s), round(1 / SHARE))
+    distance = torch.addmm(x.square().sum(dim=1)[:, None] + x.square().sum(dim=1)[None], x, x.T, alpha=-2)
+    if blocks is None:
+        order = np.arange(s) if s <= MOST_SINGLE else np.random.default_rng(seed).permutation(s)
+        blocks = np.array_split(order, s if s <= MOST_SINGLE else round(1 / SHARE))
     out = np.empty(s)
     for block in blocks:
         part = x[:, block]
         own = part.square().sum(dim=1)
-        left = distance - (own[:, None] + own[None] - 2 * part @ part.T)
+        left = torch.addmm(distance - own[None], part, part.T, alpha=2).sub_(own[:, None])
         left.fill_diagonal_(torch.inf)
         near = left.topk(min(N_NEIGHBORS, n - 1), dim=1, largest=False).indices
-        for column, j in zip(part.T, block, strict=True):
-            null = column[permutations]
-            statistic = (column * column[near].mean(dim=1)).mean()
-            reference = (null * null[near].mean(dim=1)).mean(dim=0)
-            deviation = float(reference.std().clamp(min=1e-12))
-            out[j] = (float(statistic) - float(reference.mean())) / deviation
+        out[block] = standardised_smoothness(part, near).numpy()
     return out
 
 
+def _n_removed(n_left: int, n_weak: int) -> int:
+    """Return how many are removed together: one of few, of many the weaker half of the weak and at least 5 %."""
+    return 1 if n_left <= FEW else min(n_weak, max(1, round(SHARE * n_left), n_weak // 2))
+
+
 def prune(x: torch.Tensor, n_features: int, *, seed: int = 0) -> tuple[NDArray[np.int64], Floats]:
-    """Remove the least smooth feature, again and again, until all that are left are smooth.
+    """Remove the least smooth features, again and again, until all that are left are smooth.
 
     Parameters
     ----------
@@ -74,7 +70,7 @@ def prune(x: torch.Tensor, n_features: int, *, seed: int = 0) -> tuple[NDArray[n
     n_features
         Number of features ``D`` that could have been selected; the level is 0.05 over it.
     seed
-        Seed of permutations.
+        Seed of blocks.
 
     Returns
     -------
@@ -90,8 +86,7 @@ def prune(x: torch.Tensor, n_features: int, *, seed: int = 0) -> tuple[NDArray[n
         weak = order[z[order] < limit]
         if len(weak) == 0:
             return keep, last
-        n = 1 if len(keep) <= FEW else max(1, round(SHARE * len(keep)))
-        keep = np.delete(keep, weak[:n])
+        keep = np.delete(keep, weak[: _n_removed(len(keep), len(weak))])
     return keep[:0], last  # a feature alone is smooth on no graph
 
 
@@ -120,7 +115,7 @@ def prune_groups(x: torch.Tensor, codes: NDArray[np.int64], n_groups: int, *, se
         at = np.flatnonzero(np.isin(codes, keep))
         place = np.searchsorted(keep, codes[at])
         parts = [np.flatnonzero(place == g) for g in range(len(keep))]
-        if len(keep) > MOST_SINGLE:
+        if len(keep) > MOST_SINGLE_GROUPS:
             order = np.array_split(np.random.default_rng(seed).permutation(len(keep)), round(1 / SHARE))
             blocks = [np.concatenate([parts[g] for g in some]) for some in order]
         else:
@@ -131,6 +126,5 @@ def prune_groups(x: torch.Tensor, codes: NDArray[np.int64], n_groups: int, *, se
         weak = order_of[total[order_of] < limit]
         if len(weak) == 0:
             return keep
-        n = 1 if len(keep) <= FEW else max(1, round(SHARE * len(keep)))
-        keep = np.delete(keep, weak[:n])
+        keep = np.delete(keep, weak[: _n_removed(len(keep), len(weak))])
     return keep[:0]

@@ -28,7 +28,8 @@ class Selection:
     """Name of the selector."""
     tables: dict[str, pd.DataFrame]
     """By modality, one row per variable: ``gate`` in ``[0, 1]``, ``gate_prob`` (probability to be open), ``selected``,
-    and as far as they were computed ``gate_stability``, ``gate_group``, ``dependence``, ``weight``, ``component``."""
+    and as far as they were computed ``gate_stability``, ``gate_group``, ``dependence``, ``support``, ``supported``,
+    ``weight``, ``component``."""
     lam: float
     """Price of an open feature."""
     lam_null: float | None = None
@@ -39,8 +40,11 @@ class Selection:
     """``(n_lam, n_var)`` by modality."""
     groups: dict[str, pd.DataFrame] = field(default_factory=dict)
     """By modality, one row per group: ``gate``, ``gate_prob``, ``n_features``, ``selected``."""
+    n_supported: dict[str, int] = field(default_factory=dict)
+    """By modality, how many features are told from permuted copies of themselves, at most 5 % of them falsely: keep no
+    more. Which ones, is in the columns ``support`` and ``supported`` of the table."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Further numbers, such as canonical correlations; they go to ``.uns["gates"]`` too."""
+    """Further facts, such as canonical correlations or the cells of graphs; they go to ``.uns["gates"]`` too."""
 
     def selected(self, modality: str) -> list[str]:
         """Return the names of the selected variables of a modality."""
@@ -61,14 +65,20 @@ class Selection:
             out["path"] = self.path.copy()
         if name in self.open_along_path:
             out["open_along_path"] = self.open_along_path[name]
+        if name in self.n_supported:
+            out["n_supported"] = self.n_supported[name]
         if name in self.groups:
             out["groups"] = self.groups[name].copy()
         return out
 
     def __repr__(self) -> str:
-        parts = [f"{name} {int(t['selected'].sum())} of {len(t)}" for name, t in self.tables.items()]
+        told = {name: f" ({n} supported)" for name, n in self.n_supported.items()}
+        parts = [
+            f"{name} {int(t['selected'].sum())} of {len(t)}{told.get(name, '')}" for name, t in self.tables.items()
+        ]
         null = "" if self.lam_null is None else f" ({self.lam / self.lam_null:.2f} x that of no structure)"
-        return f"Selection by {self.method}: {', '.join(parts)}; price {self.lam:.3g}{null}"
+        graph = f"; graphs of {self.info['graph']}" if "graph" in self.info else ""
+        return f"Selection by {self.method}: {', '.join(parts)}; price {self.lam:.3g}{null}{graph}"
 
 
 def among_all(values: NDArray[Any], columns: NDArray[np.int64], n: int, fill: Any = 0.0) -> NDArray[Any]:

@@ -71,7 +71,7 @@ class Values:
         refuse_view(mdata)
         check_keys([modality], list(mdata.mod), "Modality")
         adata = mdata.mod[modality]
-        x = measured_matrix(adata, layer, modality)
+        x = measured_matrix(adata, layer, modality, in_memory=False)
         self.modality, self.names = modality, adata.var_names
         self.rows = row_maps(mdata, [modality])[modality]
         codes = np.zeros(mdata.n_obs, dtype=np.int64)

@@ -80,15 +80,19 @@ def _largest(x: Floats, y: Floats | None) -> tuple[Floats, Floats]:
     out, other = np.zeros(d, dtype=np.float32), np.zeros(b.shape[1], dtype=np.float32)
     for start in range(0, d, BLOCK):
         part = slice(start, min(start + BLOCK, d))
-        block = (a[:, part].reshape(n, -1).T @ flat / n) ** 2
+        rest = slice(start if y is None else 0, None)  # within a modality a pair is looked at once
+        block = a[:, part].reshape(n, -1).T @ flat[:, DEGREE * (rest.start or 0) :]
+        np.square(block, out=block)
         size = part.stop - part.start
-        total = n * block.reshape(size, DEGREE, b.shape[1], DEGREE).sum(axis=(1, 3))
-        freedom = np.maximum(rank_a[part, None] * rank_b[None], 1)
+        total = block.reshape(size, DEGREE, -1, DEGREE).sum(axis=(1, 3)) / n
+        freedom = np.maximum(rank_a[part, None] * rank_b[None, rest], 1)
         ratio = total / limit[freedom - 1]
         if y is None:
-            ratio[np.arange(size), np.arange(part.start, part.stop)] = 0
-        out[part] = ratio.max(axis=1, initial=0)
-        other = np.maximum(other, ratio.max(axis=0, initial=0)).astype(np.float32)
+            np.fill_diagonal(ratio, 0)
+        out[part] = np.maximum(out[part], ratio.max(axis=1, initial=0))
+        other[rest] = np.maximum(other[rest], ratio.max(axis=0, initial=0))
+        if y is None:
+            out[rest] = np.maximum(out[rest], other[rest])
     return out, other
 
 

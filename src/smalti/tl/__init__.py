@@ -24,6 +24,7 @@ from ._rank_features import rank_features
 from ._recommend import FEW_PAIRS, SOME_PAIRS, Recommendation, pairs_hint
 from ._reference_scores import ReferenceScores, reference_scores
 from ._stability import Stability, score_title, stability
+from ._sweep import Sweep, sweep
 
 __all__ = [
     "FEW_PAIRS",
@@ -43,6 +44,7 @@ __all__ = [
     "Recommendation",
     "ReferenceScores",
     "Stability",
+    "Sweep",
     "benchmark",
     "cell_values",
     "deletion_test",
@@ -64,5 +66,6 @@ __all__ = [
     "reliability_curve",
     "score_title",
     "stability",
+    "sweep",
     "transfer_labels",
 ]

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from smalti._jobs import run_jobs
 from smalti._validate import check_count
 from smalti.metrics import nearest_neighbors
 
-from ._evaluate import evaluate
 from ._evaluation import describe_score
+from ._trials import HELD_OUT, setup_of, train_and_score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
 
+    from smalti._jobs import Backend
     from smalti.model.base import MosaicModel
-
-ALIGNED = "aligned"
-HELD_OUT = "foscttm of validation pairs"
-"""Score that every model computes on the pairs that it did not train on, see ``model.held_out_matching_``."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -98,6 +96,8 @@ def stability(
     n_neighbors: int = 15,
     model_kwargs: Mapping[str, Any] | None = None,
     train_kwargs: Mapping[str, Any] | None = None,
+    n_jobs: int = 1,
+    backend: Backend = "loky",
     random_state: int = 0,
 ) -> Stability:
     """Train a model with several seeds and see how much of what it says depends on the seed.
@@ -120,6 +120,8 @@ def stability(
         Nearest cells to compare, those of the neighbour graph that clusters and UMAP are made from.
     model_kwargs, train_kwargs
         Arguments of the model beside ``random_state``, and of ``train``.
+    n_jobs, backend
+        Trainings at a time, and where they run, see :func:`smalti.tl.sweep`.
     random_state
         First seed.
 
@@ -146,20 +148,16 @@ def stability(
     graphs: dict[str, list[sp.csr_matrix]] = {}
     known: dict[str, NDArray[np.bool_]] = {}
     notes: dict[str, str] = {}
-    for seed in seeds:
-        model: Any = model_cls(mdata, **{**(model_kwargs or {}), "random_state": seed})
-        model.train(**{"progress": False, **(train_kwargs or {})})
-        latents = _latents(model)
-        first = next(iter(latents))
-        aligned = {"model": latents[ALIGNED]} if ALIGNED in latents else None
-        found = evaluate(
-            mdata, {"model": latents[first]}, aligned=aligned, batch_key=batch_key, labels_key=labels_key
-        )  # the same seed for all: what spreads is the model
-        rows[seed] = found.scores.loc["model"]
-        if model.held_out_matching_ is not None:
-            rows[seed] = pd.concat([rows[seed], pd.Series({HELD_OUT: model.held_out_matching_.model})])
-        notes |= {part: why for part, why in found.notes.items() if part != "total"}
-        for name, z in latents.items():
+    setup, keys = setup_of(model_cls, mdata), (batch_key, labels_key)
+    jobs = [
+        (model_cls, mdata, setup, {**(model_kwargs or {}), "random_state": seed}, dict(train_kwargs or {}), *keys)
+        for seed in seeds
+    ]
+    results = run_jobs(train_and_score, jobs, n_jobs=n_jobs, backend=backend, at_once=1 if n_jobs == 1 else len(jobs))
+    for seed, trial in zip(seeds, (trial for several in results for trial in several), strict=True):
+        rows[seed] = trial.scores
+        notes |= trial.notes
+        for name, z in trial.latents.items():
             here = np.isfinite(z).all(axis=1)
             known[name] = here & known.get(name, here)
             graphs.setdefault(name, []).append(_graph(z, n_neighbors))
@@ -193,16 +191,6 @@ def neighbour_agreement(graphs: list[sp.csr_matrix], k: int) -> NDArray[np.float
     pairs = list(combinations(graphs, 2))
     total = sum(np.asarray(a.multiply(b).sum(axis=1)).ravel() for a, b in pairs)
     return np.asarray(total / (len(pairs) * k), dtype=np.float64)
-
-
-def _latents(model: Any) -> dict[str, NDArray[Any]]:
-    """Return the latent to look at, and the one to match by where it is another."""
-    first = model._default_block()
-    found = {first: model.get_latent_representation()}
-    matching = model._matching_block()
-    if matching is not None and first not in (matching, ALIGNED):
-        found[ALIGNED] = model.get_latent_representation(block=ALIGNED)
-    return found
 
 
 def _graph(z: ArrayLike, k: int) -> sp.csr_matrix:

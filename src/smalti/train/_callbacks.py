@@ -13,6 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from smalti._files import replacing
 from smalti._validate import check_count
 
+from ._processes import share_state
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -89,9 +91,10 @@ class SeedEpochs(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed torch by seed and epoch, once the loader has drawn a seed of its own."""
+        """Seed torch by seed, epoch and process, once the loader has drawn a seed of its own."""
         if batch_idx == 0:
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, trainer.current_epoch)).generate_state(1)[0]))
+            key = (self.seed, trainer.current_epoch, *([trainer.global_rank] if trainer.global_rank else []))
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
 class WriteCheckpoint(Callback):
@@ -117,6 +120,7 @@ class WriteCheckpoint(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write if it is time."""
         if (trainer.current_epoch + 1) % self.every == 0:
+            getattr(pl_module, "log_epoch", lambda: None)()  # plans log later, but the epoch belongs to the state
             if not trainer.is_global_zero:
                 trainer.save_checkpoint(self.path)  # writes nothing, but all processes must meet
                 return
@@ -133,7 +137,8 @@ class EveryEpochs(Callback):
     """Calls a function before every ``every``-th epoch, the first included, with the number of the epoch.
 
     The network is in evaluation mode and without gradients meanwhile, and the stream of random numbers of training goes
-    on as if nothing had been called: for pseudo-labels and whatever else looks at all cells.
+    on as if nothing had been called: for pseudo-labels and whatever else looks at all cells. Several processes call it
+    each by itself, and then take over the network of the first one.
 
     Parameters
     ----------
@@ -154,4 +159,5 @@ class EveryEpochs(Callback):
         pl_module.eval()
         with torch.no_grad(), torch.random.fork_rng():
             self.call(trainer.current_epoch)
+        share_state(cast("nn.Module", pl_module.module))
         pl_module.train(training)

@@ -7,6 +7,8 @@ from scvi.module.base import LossOutput
 
 from smalti._errors import NonFiniteLossError
 
+from ._processes import gather_sums
+
 
 class EpochMeans:
     """Means of all logged terms over an epoch, weighted by cells; one addition per term and batch."""
@@ -14,6 +16,11 @@ class EpochMeans:
     def __init__(self) -> None:
         self.sums: dict[tuple[str, ...], torch.Tensor] = {}
         self.weights: dict[tuple[str, ...], float] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added since the last look."""
+        return not self.sums
 
     def add(self, output: LossOutput, **extra: torch.Tensor) -> None:
         """Add one batch."""
@@ -35,16 +42,15 @@ class EpochMeans:
             self.sums[names] = self.sums[names] + values
         self.weights[names] += n
 
-    def pop(self) -> dict[str, torch.Tensor]:
-        """Return the means and start over."""
-        out: dict[str, torch.Tensor] = {}
-        for name in dict.fromkeys(name for names in self.sums for name in names):
-            found = [
-                (sums[names.index(name)], self.weights[names]) for names, sums in self.sums.items() if name in names
-            ]
-            out[name] = torch.stack([value for value, _ in found]).sum() / sum(weight for _, weight in found)
+    def pop(self) -> dict[str, float]:
+        """Return the means, over all processes, and start over."""
+        found: dict[str, tuple[float, float]] = {}
+        for names, sums in self.sums.items():
+            for name, value in zip(names, sums.tolist(), strict=True):
+                total, weight = found.get(name, (0.0, 0.0))
+                found[name] = total + value, weight + self.weights[names]
         self.sums, self.weights = {}, {}
-        return out
+        return {name: total / weight for name, (total, weight) in gather_sums(found).items()}
 
 
 class LossWatch:

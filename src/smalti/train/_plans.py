@@ -1,4 +1,4 @@
-"""Training plans: one optimiser, or two for a modality game."""
+"""The training plan: one optimiser, a schedule in steps, means over epochs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from scvi.train import TrainingPlan
 
+from smalti._compat import leave_to_us
 from smalti._errors import NonFiniteLossError
 
+from ._history import History
 from ._losses import EpochMeans, LossWatch
 from ._options import PlanOptions
+from ._processes import average_rows, several_processes
 from ._row_adamw import RowAdamW, clip_gradients
 
 if TYPE_CHECKING:
@@ -39,7 +42,10 @@ class MosaicPlan(TrainingPlan):
     def __init__(self, module: BaseModuleClass, options: PlanOptions | None = None) -> None:
         self.options = options or PlanOptions()  # the base class asks for the weight of the divergence right away
         super().__init__(module, lr=self.options.lr, weight_decay=self.options.weight_decay)
+        self.unused = torch.nn.Parameter(torch.zeros(()))  # or torch warns that looking for such parameters was idle
         self.means = {"train": EpochMeans(), "validation": EpochMeans()}
+        self.history = History()
+        """Everything logged, whatever loggers there are."""
         self.watch = LossWatch()
         self.failed: Any = None
         """The minibatch whose loss was not finite, if one was."""
@@ -82,12 +88,23 @@ class MosaicPlan(TrainingPlan):
         if self.options.warmup_share is not None and self._trainer is not None:
             _ = self.trainer.estimated_stepping_batches
 
-    def _choose_row_gradients(self) -> None:
-        """Let output layers have gradients of the rows of a step only, unless processes add theirs up as a whole."""
+    @property
+    def row_parameters(self) -> list[torch.nn.Parameter]:
+        """Parameters whose gradients have the rows of a step's features only, as sparse tensors."""
+        decoding = getattr(self.module, "decoding", None)
+        if decoding is None or self.options.optimizer != "AdamW":
+            return []
+        found: list[torch.nn.Parameter] = decoding.row_parameters()
+        return found
+
+    def setup(self, stage: str) -> None:
+        """Let output layers have gradients of the rows of a step; several processes draw the same rows."""
+        own = {id(p) for p in self.row_parameters}
         decoding = getattr(self.module, "decoding", None)
         if decoding is not None:
-            several = torch.distributed.is_available() and torch.distributed.is_initialized()
-            decoding.row_gradients = self.options.optimizer == "AdamW" and not several
+            decoding.row_gradients, decoding.stream = bool(own), None
+        if several_processes():
+            leave_to_us(self, [name for name, p in self.named_parameters() if id(p) in own])
 
     def make_optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser for some parameters; those of gates get a learning rate of their own."""
@@ -115,7 +132,6 @@ class MosaicPlan(TrainingPlan):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule, stepped after every batch."""
         self._count_batches()
-        self._choose_row_gradients()
         optimizer = self.make_optimizer(self.generator_parameters())
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.lr_factor_at)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -123,12 +139,23 @@ class MosaicPlan(TrainingPlan):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        """Clip gradients (one pass over the parameters, before every step)."""
+        """Average row gradients over processes, and clip all (one pass over the parameters, before every step)."""
+        self._average_rows(optimizer)
         limit = gradient_clip_val or self.options.gradient_clip
         if limit is not None:
             for gates in (False, True):  # the price of gates must not slow the rest
                 groups = [group for group in optimizer.param_groups if group.get("gates", False) is gates]
                 clip_gradients([p for group in groups for p in group["params"]], limit)
+
+    def _average_rows(self, optimizer: torch.optim.Optimizer) -> None:
+        own = {id(p) for p in self.row_parameters} if several_processes() else set()
+        for parameter in (p for group in optimizer.param_groups for p in group["params"] if id(p) in own):
+            if parameter.grad is None:  # no cell here, maybe in another process
+                parameter.grad = self.module.decoding.zero_row_gradient(parameter)
+            parameter.grad = parameter.grad.coalesce()
+        average_rows(
+            p.grad for group in optimizer.param_groups for p in group["params"] if id(p) in own and p.grad is not None
+        )
 
     @property
     def gates(self) -> list[FeatureGate]:
@@ -136,7 +163,9 @@ class MosaicPlan(TrainingPlan):
         return list(getattr(self.module, "gates", ()))
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set price and noise of gates."""
+        """Set price and noise of gates, and the features that all processes decode."""
+        if several_processes() and self.row_parameters:
+            self.module.decoding.stream = self.step
         for gate in self.gates:
             gate.anneal(self.step / self.n_steps)
 
@@ -182,6 +211,10 @@ class MosaicPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch."""
+        self.log_epoch()
+
+    def log_epoch(self) -> None:
+        """Log the means of the epoch, unless this was done; what stores the state of training calls it before."""
         self.watch.check()
         self._log_means("train")
 
@@ -190,9 +223,17 @@ class MosaicPlan(TrainingPlan):
         self._log_means("validation")
 
     def _log_means(self, mode: str) -> None:
-        values = self.means[mode].pop()
+        if self.means[mode].empty or self._trainer is None:
+            return
         names = {"loss": f"{mode}_loss"}
-        self.log_dict({names.get(k, f"{k}_{mode}"): v for k, v in values.items()}, sync_dist=self.use_sync_dist)
+        values = {names.get(k, f"{k}_{mode}"): v for k, v in self.means[mode].pop().items()}
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+        if self.trainer.sanity_checking:
+            return
+        epoch = self.trainer.current_epoch
+        self.history.add(epoch, values)
+        for logger in self.trainer.loggers:  # Lightning's own way costs a table of results per name
+            logger.log_metrics({**values, "epoch": epoch}, step=self.trainer.global_step)
 
 
 def is_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
@@ -201,65 +242,3 @@ def is_matrix(name: str, parameter: torch.nn.Parameter) -> bool:
     Biases may have two axes as well, a row per token or batch; learned tokens have as many, but other names.
     """
     return parameter.dim() >= 2 and name.rpartition(".")[2].endswith("weight")
-
-
-class AdversarialPlan(MosaicPlan):
-    """Plan with a second optimiser for the discriminator: its step first, then the networks', one each per batch.
-
-    The module must have ``discriminator``, ``discriminator_loss(tensors, inference_outputs)``, ``noise_level`` (of the
-    burn-in) and ``game_ramp`` (share of the game's weight at this step).
-
-    Parameters
-    ----------
-    module
-        The network.
-    options
-        Learning rates and the like.
-    """
-
-    def __init__(self, module: BaseModuleClass, options: PlanOptions | None = None) -> None:
-        super().__init__(module, options)
-        self.automatic_optimization = False
-
-    def generator_parameters(self) -> list[torch.nn.Parameter]:
-        """Return all parameters but the discriminator's."""
-        mine = {id(p) for p in self.module.discriminator.parameters()}
-        return [p for p in super().generator_parameters() if id(p) not in mine]
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return two optimisers with the same schedule."""
-        self._count_batches()
-        self._choose_row_gradients()
-        optimizers = [
-            self.make_optimizer(self.generator_parameters()),
-            self.make_optimizer(list(self.module.discriminator.parameters())),
-        ]
-        if self.options.discriminator_lr is not None:
-            for group in optimizers[1].param_groups:
-                group["lr"] = self.options.discriminator_lr
-        return optimizers, [torch.optim.lr_scheduler.LambdaLR(o, self.lr_factor_at) for o in optimizers]
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
-        """Take the discriminator's steps, then one of the networks."""
-        burn_in = self.options.burn_in * self.n_steps
-        self.module.noise_level = max(1 - self.step / burn_in, 0.0) if burn_in > 0 else 0.0
-        self.module.game_ramp = self.ramp(self.options.game_warmup)
-        generator, discriminator = self.optimizers()
-        for _ in range(self.options.n_discriminator_steps):
-            with torch.no_grad():
-                outputs = self.module.inference(**self.module._get_inference_input(batch))
-            game = self.module.discriminator_loss(batch, outputs)
-            self._step(discriminator, game)
-        _, _, output = self.forward(batch, loss_kwargs={"kl_weight": self.kl_weight})
-        self._step(generator, output.loss)
-        for schedule in self.lr_schedulers():
-            schedule.step()
-        self.means["train"].add(output, discriminator_loss=game)
-        self._show(output)
-        return output.loss
-
-    def _step(self, optimizer: Any, loss: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        self.configure_gradient_clipping(optimizer)
-        optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from anndata import AnnData
 from mudata import MuData
 
 from smalti._errors import NotFittedError
+from smalti._linalg import unit_rows
+from smalti.align import Verdict, matching_space
 from smalti.metrics import foscttm
 from smalti.model import UnpairedCCA, UnpairedOptions
 
@@ -193,10 +196,19 @@ def test_links_and_verdict_survive_storage(tmp_path):
     assert str(loaded.verdict) == str(model.verdict)
     pd.testing.assert_frame_equal(loaded.links, model.links, check_dtype=False)
     np.testing.assert_allclose(aligned(loaded), aligned(model), atol=1e-6)
-    again = UnpairedCCA.load(tmp_path / "model", mdata).match("a", "b")  # without evidence, by the latent alone
-    assert (loaded.match("a", "b").plan.partner == again.plan.partner).all()
-    with pytest.raises(NotFittedError, match="none of a model that was loaded"):
-        loaded.matching_space("a", "b")
+    for x, y in zip(loaded.matching_space("a", "b"), model.matching_space("a", "b"), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_of_more_than_two_modalities_every_two_have_a_space_that_is_gone_after_loading(tmp_path):
+    mdata = diagonal(modalities="abc")
+    model = fit(mdata, links=pd.concat([links("ab"), links("bc")]))
+    latent = model.get_latent_representation(block="latent")
+    np.testing.assert_allclose(aligned(model), latent)
+    assert model.matching_space("a", "b")[0].shape[1] > latent.shape[1]
+    model.save(tmp_path / "model")
+    with pytest.raises(NotFittedError, match="more than two modalities"):
+        UnpairedCCA.load(tmp_path / "model", mdata).matching_space("a", "b")
 
 
 def test_what_cannot_work_is_said_first():
@@ -250,3 +262,74 @@ def test_without_any_structure_the_latent_is_nan_not_noise_of_unit_length(rng):
     joint = model.get_latent_representation()
     assert np.isfinite(joint).all()
     np.testing.assert_allclose(model.get_latent_representation(batch_size=7), joint, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_links", [2, 3])
+def test_fewer_than_four_links_are_said_to_be_too_few_and_how_many_are_needed(n_links: int):
+    model = fit(diagonal(), links=links().iloc[:n_links], options={"n_permutations": 20})
+    assert not model.verdict.identified
+    assert f"({n_links} links)" in str(model.verdict)
+    assert "at least 4 links" in str(model.verdict)
+
+
+def test_a_single_link_is_said_to_be_unused(caplog):
+    with caplog.at_level(logging.WARNING, logger="smalti"):
+        fit(diagonal(n_pairs=15), links=links().iloc[:1])
+    assert "between 'a' and 'b'" in caplog.text
+    assert "4 for a verdict" in caplog.text
+
+
+def test_an_undecided_verdict_says_what_is_missing_and_cells_can_be_matched_by_evidence_alone():
+    model = fit(diagonal(), links=links())
+    model.verdict_ = Verdict(
+        identified=False, score=0.2, null=(0.0, 0.1, -0.1, 0.1, -0.1), rounds=(0.2,), n_rounds=1, stability=0.5,
+        evidence="8 links", kind="links", n=8,
+    )  # fmt: skip
+    assert model.verdict.undecided
+    needed = model.verdict.n_needed
+    assert needed == int(np.ceil(8 * (2.5 / model.verdict.z) ** 2)) > 8
+    assert f"about {needed} in all" in str(model.verdict)
+    assert f"{needed - 8} are missing" in str(model.verdict)
+    found = model.match("a", "b")
+    assert found.note == str(model.verdict)
+    assert (found.plan.partner != model.match("a", "b", by="evidence").plan.partner).any()
+    sure = replace(model.verdict, score=0.9, identified=True)
+    model.verdict_ = sure
+    assert sure.n_needed is None
+    assert model.match("a", "b").note == ""
+    faint = replace(sure, score=0.05, identified=False)
+    assert not faint.undecided
+    assert "Not identified" in str(faint)
+    with pytest.raises(ValueError, match="by"):
+        model.match("a", "b", by="luck")
+
+
+def test_matching_uses_the_block_for_matching_before_and_after_storage_and_for_new_cells(tmp_path):
+    mdata = diagonal()
+    model = fit(mdata, links=links())
+    maps = model.adata_manager.row_maps()
+    z = {name: model.get_latent_representation(modality=name, block="aligned") for name in "ab"}
+    x, y = model.matching_space("a", "b")
+    assert np.allclose(x, z["a"][maps["a"] >= 0])
+    assert np.allclose(y, z["b"][maps["b"] >= 0])
+    assert np.allclose(np.linalg.norm(x, axis=1), 1, atol=1e-5)
+    own = model.get_latent_representation(modality="a", block="latent")[maps["a"] >= 0]
+    assert own.shape[1] == 4
+    assert x.shape[1] > 4
+    # the block is the space of its definition
+    problem = model._aligned[0]
+    other = model.get_latent_representation(modality="b", block="latent")[maps["b"] >= 0]
+    by_hand = matching_space(problem, ("a", "b"), {"a": own.astype(float), "b": other.astype(float)})
+    assert np.allclose(unit_rows(by_hand[0]), x, atol=1e-4)
+    assert np.allclose(unit_rows(by_hand[1]), y, atol=1e-4)
+    assert foscttm(x, y) <= foscttm(own, other) + 0.02
+    partner = model.match("a", "b", by="alignment").plan.partner
+    model.save(tmp_path / "model")
+    loaded = UnpairedCCA.load(tmp_path / "model", mdata)
+    assert np.allclose(aligned(loaded), aligned(model), atol=1e-4)
+    assert (loaded.match("a", "b").plan.partner == partner).mean() > 0.98
+    with pytest.raises(NotFittedError, match="gone after loading"):
+        loaded.match("a", "b", by="evidence")
+    query = diagonal(seed=0)
+    new = loaded.get_latent_representation(query, modality="a", block="aligned")
+    assert np.allclose(new[maps["a"] >= 0], x, atol=1e-4)

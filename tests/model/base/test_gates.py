@@ -133,6 +133,66 @@ def test_gates_keep_features_that_modalities_share_and_close_permuted_ones() -> 
     assert (selected < 30).mean() >= 0.9
 
 
+@pytest.mark.parametrize("name", ["clue", "mca", "modis"])
+def test_permuted_features_are_not_supported_and_keeping_them_is_warned_of(name: str, caplog) -> None:
+    mdata = make_mosaic(n_obs=400, pattern="paired", n_features={"a": 60, "b": 40}, likelihood="gaussian", n_private=0)
+    rng = np.random.default_rng(0)
+    x = np.array(mdata["a"].X)
+    for j in range(30, 60):
+        x[:, j] = x[rng.permutation(400), j]
+    mdata["a"].X = x
+    spec = {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 55}, "b": {"encoder_input": "scaled"}}
+    model = build(name, mdata, spec)
+    with caplog.at_level(logging.INFO, logger="smalti"):
+        train(model, max_epochs=12, batch_size=128)
+    support = model.gate_support("a")
+    assert support.supported[30:].sum() <= 2
+    assert support.supported[:30].mean() > 0.8
+    assert f"only {support.n_supported} are told from permuted ones" in caplog.text
+    assert "gate_keep" in caplog.text
+    assert f"{support.n_supported} of 60 features are supported" in caplog.text
+    model.write_gates()
+    assert mdata["a"].var["supported"].sum() == mdata["a"].uns["gates"]["n_supported"] == support.n_supported
+    with pytest.raises(KeyError, match="b"):
+        model.gate_support("b")
+
+
+@pytest.mark.slow
+def test_a_price_path_closes_more_at_higher_prices_leaves_the_model_alone_and_is_drawn() -> None:
+    mdata = make_mosaic(n_obs=140, pattern="paired", n_features={"a": 24, "b": 20}, likelihood="gaussian", n_private=0)
+    x = np.array(mdata["a"].X)
+    x[:, 12:] = np.random.default_rng(0).permuted(x[:, 12:], axis=0)
+    mdata["a"].X = x
+    spec = {"a": {"encoder_input": "scaled", "gate": "global", "gate_keep": 22}, "b": {"encoder_input": "scaled"}}
+    model = train(build_clue(mdata, spec), max_epochs=10, batch_size=64)
+    before, table = {k: v.clone() for k, v in model.module.state_dict().items()}, model.get_gates("a")
+    history, batches = len(model.history["gates_train"]), {"max_epochs": 40, "batch_size": 32}
+    found = model.gate_path("a", prices=[1e-3, 10.0], stability=1, **batches)
+    assert len(model._prices("a", 3)) == 3
+    n_open = found.path["n_a"].to_numpy()
+    assert (np.diff(found.path["lam"]) > 0).all()
+    assert n_open[-1] < n_open[0]
+    assert (found.path["difference"] >= 0).all()
+    assert found.tables["a"]["gate_stability"].isin([0, 1]).all()
+    lasting = found.open_along_path["a"].mean(axis=0)
+    assert lasting[:12].mean() > lasting[12:].mean(), "features that modalities share close before permuted ones"
+    for key, value in model.module.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert model.get_gates("a").equals(table)
+    assert len(model.history["gates_train"]) == history
+    assert "report_gates" not in vars(model)
+    found.write(mdata)
+    path, top = pl.gates(mdata, "a", n_top=5).axes
+    assert list(path.lines[0].get_ydata()) == n_open.tolist()
+    assert len(top.texts) == 5
+    best = found.tables["a"]["effect"].sort_values(ascending=False)
+    assert top.get_yticklabels()[-1].get_text() == best.index[0]
+    with pytest.raises(ValueError, match="lowest first"):
+        model.gate_path("a", prices=[1.0, 0.5])
+    with pytest.raises(KeyError, match="b"):
+        model.gate_path("b")
+
+
 @pytest.mark.parametrize(("penalty", "word"), [(1e4, "closed"), (0.0, "open|stuck")])
 def test_prices_that_close_or_open_everything_are_named(penalty: float, word: str, caplog) -> None:
     mdata = make_mosaic(n_obs=96)

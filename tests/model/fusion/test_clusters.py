@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from smalti.model.fusion._clusters import choose_n_clusters, correlated_axes, stability_curve, start_clusters
+from smalti.model.fusion._communities import graph_clusters
 from smalti.model.parts import CellComponents
 
 
@@ -20,17 +21,40 @@ def blobs(n: int, k: int, d: int = 8, seed: int = 0, weights=None, spread: float
 
 def test_the_rule_takes_the_smallest_number_as_stable_as_the_best() -> None:
     curve = pd.DataFrame(
-        {"stability": [0.5, 0.88, 0.9, 0.7], "standard_error": [0.1, 0.01, 0.03, 0.0]}, index=[2, 3, 4, 5]
+        {"information": [0.5, 0.88, 0.9, 0.7], "information_error": [0.1, 0.01, 0.03, 0.0]}, index=[2, 3, 4, 5]
     )
     assert choose_n_clusters(curve) == 3
-    curve["standard_error"] = 0.01
+    curve["information_error"] = 0.01
     assert choose_n_clusters(curve) == 4
 
 
-@pytest.mark.parametrize("k", [4, 6])
-def test_planted_clusters_are_counted(k) -> None:
-    z, _ = blobs(400, k)
-    assert choose_n_clusters(stability_curve(z, range(2, 9), n_rounds=4)) == k
+@pytest.mark.parametrize("start", ["kmeans", "graph"])
+@pytest.mark.parametrize("k", [4, 6, 10])
+def test_planted_clusters_are_counted(k, start) -> None:
+    z, _ = blobs(600, k, d=10)
+    assert choose_n_clusters(stability_curve(z, range(2, 13), n_rounds=4, start=start)) == k
+
+
+def test_a_few_odd_cells_do_not_make_two_clusters_of_all() -> None:
+    z, _ = blobs(600, 4)
+    z[:20] = 30 + 0.1 * np.random.default_rng(1).normal(size=(20, 8))
+    curve = stability_curve(z, range(2, 9), n_rounds=4, start="graph")
+    assert curve.loc[2, "stability"] > 0.99
+    assert choose_n_clusters(curve) in (4, 5)
+
+
+def test_a_small_cluster_far_away_outlives_large_ones_that_touch() -> None:
+    z, code = blobs(1200, 4, weights=[0.46, 0.25, 0.26, 0.03], spread=0.3)
+    z[code == 3] += 3 * (z[code == 3].mean(axis=0) / np.linalg.norm(z[code == 3].mean(axis=0)))
+    found = graph_clusters(z, 2, 0)
+    assert (adjusted_rand_score(code == 3, found)) > 0.99
+
+
+def test_parts_without_an_edge_between_them_join_their_nearest() -> None:
+    z, code = blobs(600, 3, spread=0.01)
+    z[code == 1] = z[code == 0][0] + (z[code == 1] - z[code == 1].mean(axis=0)) + 0.5
+    z[code == 2] += 50
+    assert adjusted_rand_score(code == 2, graph_clusters(z, 2, 0)) == 1
 
 
 def test_the_curve_depends_on_its_seed_alone() -> None:

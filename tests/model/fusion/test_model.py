@@ -49,12 +49,18 @@ def fitted():
     return model, mdata, code
 
 
-@pytest.mark.xfail(strict=False, reason="a target that is missed (0.69): deep CCA keeps what modalities share")
-def test_clusters_that_only_both_modalities_tell_apart_are_found(fitted) -> None:
-    model, _, code = fitted
-    assert accuracy(code, model.predict()) > 0.93
-    for _, column in model.predict_by_modality().items():
-        assert accuracy(code, column) < 0.9
+@pytest.mark.xfail(strict=False, reason="8 of 12 draws: the joint latent may lose an axis that one modality alone sees")
+def test_clusters_that_only_both_modalities_tell_apart_are_found() -> None:
+    everything, code = half_blind(1200)
+    seen, new = everything.obs_names[:800], everything.obs_names[800:]
+    train, held_out = (build_mudata({m: everything[m][names].copy() for m in "ab"}) for names in (seen, new))
+    FusionClustering.setup_mudata(train)
+    model = FusionClustering(train, n_clusters=5)
+    model.train(30, **QUICK)
+    assert accuracy(code[:800], model.predict()) > 0.95
+    assert accuracy(code[800:], model.predict(held_out)) > 0.9
+    for _, column in model.predict_by_modality(held_out).items():  # four types in five can be told by chance alone
+        assert accuracy(code[800:], column) < 0.83
 
 
 def test_new_cells_get_clusters_from_any_subset_of_modalities(fitted) -> None:

@@ -82,6 +82,17 @@ def test_the_observed_channel_falls_back_on_the_root_where_there_is_no_such_chan
         np.testing.assert_allclose(found[only], model.get_unimodal_embeddings()[name][only], atol=1e-5)
 
 
+def test_channels_without_fusion_tokens_train_and_are_stored(tmp_path):
+    model = fit_mca(make_mosaic(), COUNTS, variant="eao", train={"max_epochs": 2})
+    z = root_latent(model)
+    assert np.isfinite(z).all()
+    assert not hasattr(model.module.transformer, "fusion")
+    model.save(tmp_path / "eao")
+    np.testing.assert_allclose(
+        type(model).load(tmp_path / "eao", model.adata).get_latent_representation(block="root"), z
+    )
+
+
 def test_a_query_without_a_modality_is_told_which_channel_it_shares(model, caplog):
     query = build_mudata({name: model.adata[name].copy() for name in ("a", "b")}, obs=model.adata.obs)
     with caplog.at_level("WARNING", logger="smalti"):

@@ -83,8 +83,8 @@ def test_names_of_modalities_in_options_are_checked():
         build_mca(mdata, options=options(tokens={"rna": "vector"}))
     with pytest.raises(KeyError, match=r"`weights\.modality`: 'rna' not found"):
         build_mca(mdata, weights={"reconstruction": 1.0, "modality": {"rna": 2.0}})
-    with pytest.raises(ValueError, match="`variant` to be one of 'mca', 'mma', found 'eao'"):
-        build_mca(mdata, variant="eao")
+    with pytest.raises(ValueError, match="`variant` to be one of 'mca', 'mma', 'eao', found 'vae'"):
+        build_mca(mdata, variant="vae")
 
 
 def test_arguments_of_the_constructor_win_over_options():

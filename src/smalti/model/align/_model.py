@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from smalti.nn import masked_mean
 
 from ._module import UnpairedModule
 from ._options import Align, Encoder, Solver, UnpairedOptions
-from ._training import UnpairedTraining
+from ._spaces import UnpairedSpaces
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from smalti.model.parts import MosaicSizes
 
 
-class UnpairedCCA(QueryMixin, UnpairedTraining):
+MatchBy = Literal["alignment", "evidence"]
+"""What cells are compared by when they are matched."""
+
+
+class UnpairedCCA(QueryMixin, UnpairedSpaces):
     r"""Alignment of modalities without pairs: correlation under a transport plan that evidence must support.
 
     Modalities of different cells share no rows, so that a plan :math:`T` between cells takes the place of pairs. The
@@ -73,7 +77,10 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
 
     Notes
     -----
-    The latent has one block, ``(n, n_latent)``, rows of unit length.
+    Blocks: ``"latent"``, ``(n, n_latent)``, rows of unit length, in which modalities correlate under the plan;
+    ``"aligned"``, in which :meth:`match` compares cells, stored with the model and offered for new cells, too: of two
+    modalities the latent, the evidence at half weight, and a correction by mutual nearest neighbours, rows of unit
+    length (of more than two, the latent); and ``"joint"`` for analysis.
 
     Encoders see components, standardised: they and landmarks are fitted to all cells. The trace of the whitened
     cross-covariance is maximised instead of the sum of its singular values, so that axes stay matched. Known pairs
@@ -85,11 +92,13 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
     >>> smalti.model.UnpairedCCA.setup_mudata(mdata)
     >>> model = smalti.model.UnpairedCCA(mdata)
     >>> model.train(progress=False)
-    >>> model.get_latent_representation(block="aligned").shape
+    >>> model.get_latent_representation(block="latent").shape
     (200, 20)
     """
 
     has_gates = False
+    blocks = ("latent",)
+    aligned_block = "latent"
     default_batch_size = 512
 
     def __init__(
@@ -165,7 +174,7 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
 
     # ------------------------------------------------------------------ matching
 
-    def match(self, source: str, target: str, mdata: MuData | None = None) -> CellMatch:
+    def match(self, source: str, target: str, mdata: MuData | None = None, *, by: MatchBy = "alignment") -> CellMatch:
         """Match the cells of one modality to those of another.
 
         Parameters
@@ -174,27 +183,42 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
             Modalities.
         mdata
             Data, those of training by default.
+        by
+            ``"alignment"``: the block ``"aligned"``. ``"evidence"``: the smoothed links, pairs and labels of training
+            cells alone, nothing learnt; to look at beside it where the verdict is undecided.
 
         Returns
         -------
-        :class:`~smalti.align.CellMatch`: sparse plan, hard matching and a confidence per cell of ``source``. Cells of
-        training are matched in :meth:`matching_space`, and their confidence comes from their evidence, so that types
-        which ``target`` lacks get little; for other data, and after loading, both come from the latent alone.
+        :class:`~smalti.align.CellMatch`: sparse plan, hard matching and a confidence per cell of ``source``. Cells are
+        compared by the block ``"aligned"``, whether of training or new (of more than two modalities, training cells in
+        :meth:`matching_space`). The confidence of training cells comes from their evidence, so that types which
+        ``target`` lacks get little; for other data, and after loading, from the distances.
 
         Raises
         ------
         ValueError
             If a modality does not exist, no cell has it, or both are the same.
+        NotFittedError
+            If other cells than those of training are to be compared by evidence.
         """
         for name in (source, target):
             self.check_modality(name)
+        check_choice(by, get_args(MatchBy), "by")
         if source == target:
             raise ValueError(f"Expected two modalities to match, found {source!r} twice.")
-        own = mdata is None or mdata is self.adata
+        own, note = mdata is None or mdata is self.adata, ""
         data = self._validate_anndata(mdata)
         here = [self.with_modality(data, name) for name in (source, target)]
+        if by == "evidence" and not (own and self._aligned is not None):
+            raise NotFittedError("Evidence is known of the cells of training alone, and gone after loading.")
+        both: list[NDArray[Any]]
         if own and self._aligned is not None:
-            both: list[NDArray[Any]] = list(self.matching_space(source, target))
+            known = self._evidence_space(source, target) if by == "evidence" else self.matching_space(source, target)
+            if known is None:
+                raise ValueError(f"There is no evidence between {source!r} and {target!r} to compare cells by.")
+            both = list(known)
+            if self.verdict.undecided:
+                note = str(self.verdict)
         else:
             both = [
                 self.get_latent_representation(data, modality=name, indices=at, block="aligned")
@@ -204,7 +228,7 @@ class UnpairedCCA(QueryMixin, UnpairedTraining):
         if own:
             plan = self._with_evidence(plan, source, target)
         first, second = (data.obs_names[at] for at in here)
-        return CellMatch(plan=plan, source=first, target=second)
+        return CellMatch(plan=plan, source=first, target=second, note=note)
 
     def baseline(self, method: Baseline) -> dict[str, NDArray[np.float64]]:
         """Align the training data by a simpler method, to compare with.

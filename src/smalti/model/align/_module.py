@@ -12,6 +12,7 @@ from smalti.model.parts import MosaicModule, spread_rows
 from smalti.nn import ByModality, Discriminator, WarmEncoder
 
 from ._loss import BatchPlan, Opinion, UnpairedOutputs, discriminator_loss, unit, unpaired_loss
+from ._matching import EvidenceReadout
 
 if TYPE_CHECKING:
     from scvi.module.base import LossOutput
@@ -74,6 +75,7 @@ class UnpairedModule(MosaicModule):
         self.closed_form.requires_grad_(False)
         self.register_buffer("accepted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("variance", torch.full((options.n_latent,), 1 / options.n_latent))
+        self.matching: EvidenceReadout = EvidenceReadout()
         self.table: PlanTable | None = None
         self.discriminator: Discriminator | None = None
         if align == "adversarial":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import asdict, replace
 from itertools import combinations
@@ -11,11 +12,9 @@ import numpy as np
 import torch
 
 from smalti._batch_rule import PER_OUTPUT
-from smalti._errors import NotFittedError
 from smalti.align import (
     AlignmentProblem,
     PlanTable,
-    TransportPlan,
     Verdict,
     fit_alignment,
     held_out_agreement,
@@ -25,7 +24,6 @@ from smalti.align import (
     linked_values,
     main_evidence,
     make_view,
-    matching_space,
     pair_evidence,
     widest,
 )
@@ -47,6 +45,8 @@ MAX_LINKS = 600
 APART = 10.0
 """Cost between cells of different batches, in units of the mean cost."""
 EPOCHS = 5
+
+logger = logging.getLogger(__name__)
 
 
 class UnpairedTraining(MosaicModel):
@@ -184,6 +184,13 @@ class UnpairedTraining(MosaicModel):
     def _links(self, a: str, b: str, views: tuple[View, View], cells: dict[str, NDArray[np.int64]]) -> Evidence | None:
         found = None if self.links is None else link_matrices(self.links, (a, b), self.get_var_names())
         if found is None:
+            if self.links is not None and {a, b} <= set(self.links.columns):
+                logger.warning(
+                    "Fewer than two different links between %r and %r: they are not used. At least 2 are needed to "
+                    "align, and 4 for a verdict.",
+                    a,
+                    b,
+                )
             return None
         rows, values = self.adata_manager.row_maps(), []
         fields = {field.name: field for field in self.adata_manager.modality_fields}
@@ -226,48 +233,3 @@ class UnpairedTraining(MosaicModel):
         shown = {p: list(several) for p, several in problem.evidence.items()}
         shown[pair][at] = evidence.select(np.sort(order[n:]))
         return problem.with_evidence(shown), evidence.select(np.sort(order[:n])), pair
-
-    def matching_space(self, source: str, target: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the space in which :meth:`match` compares training cells of two modalities.
-
-        The latent, the evidence with half its weight, and a correction by mutual nearest neighbours. Use it, not the
-        latent, to carry labels or values from one modality to the other by nearest neighbours.
-
-        Parameters
-        ----------
-        source, target
-            Modalities.
-
-        Returns
-        -------
-        ``(n, d)`` of the cells of each that have the modality, in the order of ``mdata.obs_names``.
-
-        Raises
-        ------
-        NotFittedError
-            Before training, and after loading, when the evidence is gone.
-        """
-        if self._aligned is None:
-            raise NotFittedError(
-                "There is no matching space before `train`, and none of a model that was loaded: train it, or compare "
-                "cells by `get_latent_representation`."
-            )
-        maps, latents = self.adata_manager.row_maps(), {}
-        for name in (source, target):
-            self.check_modality(name)  # rows of views are cells in the order of the mosaic
-            at = np.flatnonzero(maps[name] >= 0)
-            latents[name] = self.get_latent_representation(modality=name, indices=at, block="aligned").astype(
-                np.float64
-            )
-        return matching_space(self._aligned[0], (source, target), latents)
-
-    def _with_evidence(self, plan: TransportPlan, a: str, b: str) -> TransportPlan:
-        """Return a plan between training cells with the confidence that their evidence gives."""
-        if self._aligned is None:
-            return plan
-        problem, alignment = self._aligned
-        for pair, side in (((a, b), 0), ((b, a), 1)):
-            if pair in alignment.confidence:
-                kept = np.asarray(problem.views[a].members @ alignment.confidence[pair][side])
-                return replace(plan, confidence=kept)
-        return plan

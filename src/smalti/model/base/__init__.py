@@ -9,7 +9,7 @@ from ._labels import LabelMixin, most_probable
 from ._library_size import Library, target_log_library
 from ._mosaic_model import MosaicModel
 from ._options import Options, resolve_options, without_counts
-from ._persistence import read_model
+from ._persistence import from_plain, read_model, to_plain
 from ._query import QueryMixin
 from ._query_data import QueryReport
 from ._readouts import HeldOutMatching
@@ -29,10 +29,12 @@ __all__ = [
     "Translation",
     "TranslationMixin",
     "conformal_limits",
+    "from_plain",
     "most_probable",
     "positions",
     "read_model",
     "resolve_options",
-    "without_counts",
     "target_log_library",
+    "to_plain",
+    "without_counts",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -9,9 +11,27 @@ import torch
 
 from smalti._errors import UnsafeFileError
 
+from ._persistence import to_plain
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from smalti.train import MosaicSplitter
+
+    from ._host import MosaicHost
+
+
+def training_identity(model: MosaicHost, splitter: MosaicSplitter) -> dict[str, str]:
+    """Return what a checkpoint must have in common with a training that goes on from it, as text."""
+    options = {key: value for key, value in model.config_.items() if key != "verdict"}  # which is a result
+    config = json.dumps(to_plain(options), sort_keys=True)
+    return {
+        "model": type(model).__name__,
+        "options of the model": hashlib.sha256(config.encode()).hexdigest(),
+        "data": model.adata_manager.fingerprint().digest(),
+        "validation cells": hashlib.sha256(splitter.val_idx.tobytes()).hexdigest(),
+    }
 
 
 def safe_checkpoint(path: Path, identity: Mapping[str, str]) -> Path:

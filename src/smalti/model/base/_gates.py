@@ -12,10 +12,12 @@ import torch
 from smalti._compat import SETUP_ARGS
 from smalti._gate_report import diagnose
 from smalti._gate_table import gate_table, group_table, write_gates
+from smalti._support import FALSE_SHARE, sentence, too_many
 from smalti._validate import check_keys
-from smalti.nn import DrawnGate, GroupGate
+from smalti.nn import GroupGate
 
-from ._host import MosaicHost
+from ._gate_support import GateSupportMixin
+from ._local_power import power_sentence
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -26,11 +28,9 @@ logger = logging.getLogger(__name__)
 LOCAL_SHARE = 0.05
 """Share of the cells in which a local gate must be open for its feature to count as selected."""
 N_BOOTSTRAP = 100
-EFFECT_CELLS, EFFECT_PROBES = 512, 16
-"""Cells and random directions by which effects of gates are estimated; directions leave an error of about a fifth."""
 
 
-class GateMixin(MosaicHost):
+class GateMixin(GateSupportMixin):
     """Reading and writing of gates."""
 
     def gate_names(self) -> list[str]:
@@ -55,7 +55,7 @@ class GateMixin(MosaicHost):
         KeyError
             If the modality has no gates.
         """
-        check_keys([modality], self.gate_names(), "Gates of modality")
+        self._check_gates(modality)
         gate = self.module.inputs.gates[modality]
         names = self.get_var_names()[modality]
         n = len(names)
@@ -77,41 +77,18 @@ class GateMixin(MosaicHost):
             further["gate_group"] = self._group_codes(gate.shared)
         return gate_table(pd.Index(names), selected=share > 0, gate=values, gate_prob=p, further=further)
 
-    def _effects(self, modality: str) -> NDArray[np.float64]:
-        """Return the change of latents per unit of each feature's gate, ``(G,)``, root mean square over some cells."""
-        gate = self.module.inputs.gates[modality]
-        drawn, before = {}, gate.forward
-
-        def watched(context: torch.Tensor | None = None) -> DrawnGate:
-            made = before(context)
-            own = torch.ones(gate.n_features, device=gate.log_price.device) if made.shared is None else made.shared
-            drawn["gate"] = own.detach().clone().requires_grad_()
-            return DrawnGate(drawn["gate"], made.local, made.context, made.mean)
-
-        here = np.flatnonzero(self.with_modality(None, modality))[:EFFECT_CELLS]
-        # a model without a block for matching has its own
-        block = self.aligned_block if self._matching_block() is not None else self.blocks[0]  # type: ignore[attr-defined]
-        generator, total = torch.Generator().manual_seed(self.random_state), torch.zeros(gate.n_features)
-        gate.forward = watched  # type: ignore[method-assign]
-        try:
-            for minibatch in self.iterate(indices=here, batch_size=EFFECT_CELLS):
-                for _ in range(EFFECT_PROBES):  # random signs: the expected square is the sum of squares
-                    with torch.enable_grad():
-                        z = self._latent(minibatch, block, modality)  # type: ignore[attr-defined]
-                        sign = torch.randint(0, 2, z.shape, generator=generator).to(z) * 2 - 1
-                        (found,) = torch.autograd.grad((z * sign).sum(), drawn["gate"])
-                    total += found.detach().cpu().square() / len(z)
-        finally:
-            del gate.forward
-        return (total / EFFECT_PROBES).sqrt().double().numpy()
+    def _check_gates(self, modality: str) -> None:
+        check_keys([modality], self.gate_names(), "Gates of modality")
 
     def write_gates(self, mdata: MuData | None = None, *, groupby: str | None = None) -> None:
         """Write the gates of all modalities that have some.
 
-        ``.var`` gets the columns of :meth:`get_gates`; ``.uns["gates"]`` price, convention and, where groups
-        have gates, the table ``groups``. Local gates add ``.obs["n_open"]``, the number of open features of each cell,
-        and with ``groupby`` the table ``.varm["gate_by_<groupby>"]``, the share of the cells of each category
-        with an open gate, with 95 % bootstrap intervals in ``.uns["gates"]``.
+        ``.var`` gets the columns of :meth:`get_gates` and, from :meth:`gate_support`, ``support`` and ``supported``;
+        ``.uns["gates"]`` price, convention, ``n_supported`` and, where groups have gates, the table ``groups``. Local
+        gates add ``.obs["n_open"]``, the number of open features of each cell, and with ``groupby`` the table
+        ``.varm["gate_by_<groupby>"]``, the share of the cells of each category with an open gate, with 95 % bootstrap
+        intervals in ``.uns["gates"]``, and what the locally selected features predict, ``local_power``
+        (:meth:`local_gate_power`).
 
         Parameters
         ----------
@@ -151,10 +128,21 @@ class GateMixin(MosaicHost):
                 uns["groups"] = self._group_table(gate.shared, adata, self._spec(name).get("gate_groups"))
             if gate.local is not None:
                 self._write_local(mdata, name, groupby, uns)
+            if self.adata is not None:
+                support = self.gate_support(name)
+                uns["n_supported"] = support.n_supported
+                if gate.local is not None and groupby is not None:
+                    power = self.local_gate_power(name, groupby=groupby if groupby in self.adata.obs else None)
+                    uns["local_power"] = power
+                    logger.info(power_sentence(name, power, groupby if groupby in self.adata.obs else "the latent"))
+                table = table.assign(**support.columns)
             write_gates(adata, table, uns)
 
     def report_gates(self) -> None:
-        """Log a warning, with the remedy, for gates that are all closed, all open or stuck half open."""
+        """Say how many features are supported; warn, with the remedy, of more selected ones and of gates that failed.
+
+        Gates fail by being all closed, all open or stuck half open.
+        """
         for name in self.gate_names():
             gate = self.module.inputs.gates[name]
             if gate.shared is None:
@@ -163,6 +151,13 @@ class GateMixin(MosaicHost):
             price = f"a price of {gate.penalty:.3g}" if gate.keep is None else f"`gate_keep={gate.keep}`"
             if message := diagnose(name, table["gate_prob"].to_numpy(), table["selected"].to_numpy(), price):
                 logger.warning(message)
+            self._report_support(name, table["selected"].to_numpy())
+
+    def _report_support(self, name: str, selected: NDArray[np.bool_]) -> None:
+        supported = self.gate_support(name).supported
+        logger.info(sentence(name, selected, supported, FALSE_SHARE))
+        if warning := too_many(name, selected, supported, "`gate_keep=`"):
+            logger.warning(warning)
 
     def _spec(self, name: str) -> dict[str, Any]:
         return dict(self.registry_[SETUP_ARGS]["modalities"][name])

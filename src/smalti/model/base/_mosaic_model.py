@@ -9,7 +9,7 @@ import torch
 from smalti._validate import shorten
 from smalti.model.parts import FittedInputs, MosaicModule
 
-from ._readouts import ReadoutMixin
+from ._gate_path import GatePathMixin
 from ._storage import StorageMixin
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from smalti.model.parts import MosaicSizes
 
 
-class MosaicModel(ReadoutMixin, StorageMixin):
+class MosaicModel(GatePathMixin, StorageMixin):
     """Base of all models: a MuData with any presence pattern in, latents and predictions out.
 
     A subclass resolves its options, calls :meth:`_build` in its constructor and implements :meth:`_latent`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import warnings
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.multiprocessing import ProcessRaisedException
 
 from smalti._errors import NonFiniteLossError
 from smalti.nn import SparseRows
-from smalti.train import RestoreBest, compiled
+from smalti.train import CarryState, RestoreBest, StopTogether, compiled, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,15 @@ if TYPE_CHECKING:
     from ._host import MosaicHost
 
 
-def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
+IDLE = (
+    ".*does not have many workers.*",
+    ".*early_stopping was automatically disabled.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+)
+"""Warnings that ask for nothing: early stopping is a callback of ours, and data are in memory."""
+
+
+def run_training(model: MosaicHost, runner: TrainRunner, earlier: dict[str, Any] | None) -> bool:
     """Run a training; return whether it came to its end.
 
     Ctrl-C stops after the batch at hand: the history is kept, the best weights so far are in the model, and the program
@@ -38,6 +48,8 @@ def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
         The model.
     runner
         Its training, ready to start.
+    earlier
+        History of trainings before this one; that of this one is added.
 
     Raises
     ------
@@ -50,6 +62,7 @@ def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
     fit = trainer.fit
 
     def kept(*args: Any, **kwargs: Any) -> None:
+        vars(trainer).pop("fit")  # or other processes could not be given the trainer
         try:
             fit(*args, **kwargs)
         except BaseException as error:  # noqa: BLE001, it is raised again below
@@ -58,12 +71,17 @@ def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
     trainer.fit = kept  # scvi-tools prints a riddle about any error and gives the model up
     with _stop_gently(trainer) as asked, compiled(model.module, runner.training_plan.options.compile):
         runner()
-    failure = failures[0] if failures else None
+    plan = runner.training_plan
+    for callback in trainer.callbacks:
+        if isinstance(callback, CarryState):
+            callback.bring_home(plan, trainer.callbacks)
+    model.history_ = joined(earlier, plan.history.tables()) or None
+    failure = _from_elsewhere(failures[0]) if failures else None
     by_user = isinstance(failure, KeyboardInterrupt) or (isinstance(failure, SystemExit) and trainer.interrupted)
     stopped = bool(asked) or by_user
     if failure is None and not stopped:
         return True
-    finished = _epochs(model)
+    finished = _epochs(plan.history.tables())
     if failure is not None and not _restore_best(model, trainer):
         good = stopped and finished > 0 and all(bool(torch.isfinite(w).all()) for w in model.module.parameters())
         if not good:
@@ -92,8 +110,16 @@ def run_training(model: MosaicHost, runner: TrainRunner) -> bool:
     raise failure
 
 
-def _epochs(model: MosaicHost) -> int:
-    history = model.history_ or {}
+def _from_elsewhere(failure: BaseException) -> BaseException:
+    """Return the error of a process that was started for the training as one of this process."""
+    if isinstance(failure, ProcessRaisedException):
+        name = f"{NonFiniteLossError.__qualname__}: "
+        _, found, text = str(failure).rpartition(name)
+        return NonFiniteLossError(text.strip()) if found else failure
+    return failure
+
+
+def _epochs(history: dict[str, Any]) -> int:
     return max((len(table) for name, table in history.items() if name.startswith("train")), default=0)
 
 
@@ -109,7 +135,10 @@ def _restore_best(model: MosaicHost, trainer: Any) -> bool:
 
 @contextmanager
 def _stop_gently(trainer: Any) -> Iterator[list[int]]:
-    """Let the first Ctrl-C stop the trainer after its batch; afterwards signals do what they did before."""
+    """Let the first Ctrl-C stop the trainer after its batch; afterwards signals do what they did before.
+
+    Several processes stop after the epoch at hand.
+    """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -120,7 +149,10 @@ def _stop_gently(trainer: Any) -> Iterator[list[int]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        trainer.should_stop = True
+        together = [each for each in trainer.callbacks if isinstance(each, StopTogether)]
+        for each in together:
+            each.asked = True
+        trainer.should_stop = not together  # one process must not stop while others wait for it
 
     signal.signal(signal.SIGINT, stop)
     try:
@@ -163,3 +195,21 @@ def _largest(block: SparseRows | torch.Tensor) -> np.ndarray[Any, np.dtype[np.fl
         np.maximum.at(out, block.row_index().cpu().numpy(), values.numpy())
         return out
     return torch.nan_to_num(block.detach().cpu().double().abs(), nan=torch.inf).amax(dim=1).numpy()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's announcements (devices, tips) out of notebooks; its warnings stay, but for idle ones."""
+    names = ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(max(each.getEffectiveLevel(), logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            for message in IDLE:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)

@@ -12,6 +12,7 @@ from smalti._errors import NotFittedError, UnsafeFileError
 from smalti._mudata import no_pull
 from smalti._validate import shorten
 from smalti.model.parts import MosaicSizes
+from smalti.train import rank_and_world
 
 from ._host import MosaicHost
 from ._persistence import data_file, read_model, write_model
@@ -35,7 +36,8 @@ class StorageMixin(MosaicHost):
     ) -> None:
         """Write the model to a folder: weights as safetensors, all else as JSON, with checksums of all files.
 
-        Whenever writing fails, a model that was there before is still there, whole.
+        Whenever writing fails, a model that was there before is still there, whole. Of several processes that trained
+        together the first one writes.
 
         Parameters
         ----------
@@ -58,6 +60,8 @@ class StorageMixin(MosaicHost):
         path = Path(dir_path)
         if save_anndata and self.adata is None:
             raise NotFittedError("The model has no data to save: it was loaded without.")
+        if rank_and_world()[0]:
+            return
         keep = {key: value for key, value in self.registry_.items() if key != FIELD_REGISTRIES}
         registry = {
             "model": type(self).__name__,

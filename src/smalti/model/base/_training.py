@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -16,29 +13,35 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from scvi.train import TrainRunner
 
-from smalti._compat import distributed_strategy
+from smalti._compat import runs_elsewhere
 from smalti._files import check_writable
 from smalti._validate import check_count
 from smalti.nn import GateSchedule
 from smalti.train import (
     AdversarialPlan,
+    CarryState,
     EveryEpochs,
     MosaicPlan,
     MosaicSplitter,
     PlanOptions,
     RestoreBest,
     SeedEpochs,
+    ShareBuffers,
+    StopTogether,
     TellTime,
     WriteCheckpoint,
+    is_distributed,
+    one_voice,
+    resolve_strategy,
 )
 
-from ._checkpoint import safe_checkpoint
+from ._checkpoint import safe_checkpoint, training_identity
+from ._checks import epochs_between_checks
 from ._gates import GateMixin
-from ._persistence import to_plain
-from ._running import run_training
+from ._running import quiet, run_training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -49,8 +52,6 @@ logger = logging.getLogger(__name__)
 
 MONITOR, BEST_EPOCH = "monitor_validation", "best_epoch"
 """What early stopping looks at: the weighted sum of all terms but adversarial ones, on validation cells."""
-MAX_CHECKS = 60
-"""Validation passes per training; each costs about as much as an epoch of its size."""
 FEW_BATCHES, QUICK = 2, 8
 """With so few batches per epoch, training waits for an eighth of all passes instead of a third: the network sees the
 same cells hundreds of times, and over-fits early (four omics of 92 patients: best at epoch 75 of 1,500)."""
@@ -77,6 +78,7 @@ class TrainingMixin(GateMixin):
         early_stopping_patience: int | None = None,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
+        strategy: Any = "auto",
         plan_kwargs: dict[str, Any] | None = None,
         trainer_kwargs: dict[str, Any] | None = None,
         checkpoint: str | Path | None = None,
@@ -111,7 +113,12 @@ class TrainingMixin(GateMixin):
             Validation passes without improvement before stopping; by default a third of all, or an eighth where one or
             two batches are an epoch, and at least five.
         accelerator, devices
-            As in Lightning: ``"cpu"``, ``"gpu"``, ``"auto"``; number or list of devices.
+            As in Lightning: ``"cpu"``, ``"gpu"``, ``"auto"``; number or list of devices. With several, each has a
+            process of its own with batches of ``batch_size`` cells, and gradients are averaged.
+        strategy
+            How several processes come to be: ``"ddp"`` runs the script once more for each, which is what ``torchrun``
+            and SLURM expect; ``"ddp_spawn"`` starts them here, and the model at hand is the trained one afterwards. By
+            default one process for one device, and ``"ddp"`` for several (in a notebook ``"ddp_notebook"``).
         plan_kwargs
             Options of the training plan, see :class:`~smalti.train.PlanOptions`.
         trainer_kwargs
@@ -141,8 +148,8 @@ class TrainingMixin(GateMixin):
         if batch_size is None or batch_size == "auto":
             batch_size = max(self.default_batch_size, self.least_batch_size())
         check_count(batch_size, "batch_size")
-        options = {"log_every_n_steps": 1, **(trainer_kwargs or {})}  # terms are logged per epoch in any case
-        distributed = distributed_strategy(options.get("strategy"))
+        options = {"logger": False, **(trainer_kwargs or {})}  # plans keep the history
+        strategy = resolve_strategy(options.pop("strategy", strategy), devices, options.get("num_nodes", 1))
         splitter = MosaicSplitter(
             self.adata_manager,
             train_size=train_size,
@@ -159,11 +166,13 @@ class TrainingMixin(GateMixin):
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
         max_epochs = check_count(max_epochs, "max_epochs")
         self.n_epochs_ = max_epochs
-        check_every = max(1, max_epochs // MAX_CHECKS)
+        check_every = epochs_between_checks(max_epochs, splitter)
         gated = self.gate_names()
-        stops = bool(early_stopping and splitter.n_val and not distributed and not gated)  # gates need their schedule
+        stops = bool(early_stopping and splitter.n_val and not gated)  # gates need their schedule
         share = QUICK if splitter.sampler.n_batches <= FEW_BATCHES else 3
         callbacks = [SeedEpochs(self.random_state), TellTime(stops_early=stops), *options.pop("callbacks", [])]
+        if is_distributed(strategy):
+            callbacks = [ShareBuffers(), StopTogether(), *callbacks]
         callbacks += [EveryEpochs(every, call) for every, call in self.epoch_calls()]
         if splitter.n_val:
             start = int(GateSchedule().refit * max_epochs) if gated else 0  # before, gates were others
@@ -177,40 +186,38 @@ class TrainingMixin(GateMixin):
                 callbacks.append(EarlyStopping(MONITOR, patience=patience, check_on_train_epoch_end=False))
         if checkpoint is not None:
             check_writable(checkpoint)
-            identity = self._identity(splitter)
+            identity = training_identity(self, splitter)
             callbacks.append(WriteCheckpoint(checkpoint, identity=identity))
             if resume and Path(checkpoint).exists():
                 options["ckpt_path"] = str(safe_checkpoint(Path(checkpoint), identity))
         if progress != "auto":
             options["enable_progress_bar"] = progress
         plan_cls = AdversarialPlan if self.uses_adversary else MosaicPlan
-        if self.uses_adversary and options.get("strategy") == "ddp":  # no step of either player reaches all parameters
-            options["strategy"] = "ddp_find_unused_parameters_true"
-        with torch.random.fork_rng(), warnings.catch_warnings(), _quiet_lightning():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*early_stopping was automatically disabled.*")
-            warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*")
+        with torch.random.fork_rng(), quiet(), one_voice(), TemporaryDirectory() as folder:
+            carry = CarryState(self._noted, self._take_notes, folder if runs_elsewhere(strategy) else None)
             torch.manual_seed(self.random_state)
             self._before_training(splitter)
             self.module.train()  # Lightning keeps the mode, and inference leaves the network in evaluation mode
+            plan = plan_cls(self.module, PlanOptions(**{**self.plan_defaults(), **(plan_kwargs or {})}))
             runner = TrainRunner(
                 self,
-                training_plan=plan_cls(self.module, PlanOptions(**{**self.plan_defaults(), **(plan_kwargs or {})})),
+                training_plan=plan,
                 data_splitter=splitter,
                 max_epochs=max_epochs,
                 accelerator=accelerator,
                 devices=devices,
-                callbacks=callbacks,
+                strategy=strategy,
+                callbacks=[*callbacks, carry],
                 use_distributed_sampler=False,
                 **options,
             )
+            earlier = self.history_
             try:
-                if run_training(self, runner):
+                if run_training(self, runner, earlier):
                     self._after_training()
                     self._fit_readouts()
                     self.report_gates()
-            finally:  # the logger writes tables of objects
-                self.history_ = {name: table.astype(float) for name, table in (self.history_ or {}).items()} or None
+            finally:
                 self._note_best_epoch(callbacks)
 
     def _note_best_epoch(self, callbacks: list[Any]) -> None:
@@ -219,17 +226,6 @@ class TrainingMixin(GateMixin):
         if self.history_ and kept and kept[0].best_epoch >= 0:
             epoch = pd.Index([kept[0].best_epoch], name="epoch")
             self.history_[BEST_EPOCH] = pd.DataFrame({BEST_EPOCH: [kept[0].best]}, index=epoch)
-
-    def _identity(self, splitter: MosaicSplitter) -> dict[str, str]:
-        """Return what a checkpoint must have in common with this training, as text."""
-        options = {key: value for key, value in self.config_.items() if key != "verdict"}  # which is a result
-        config = json.dumps(to_plain(options), sort_keys=True)
-        return {
-            "model": type(self).__name__,
-            "options of the model": hashlib.sha256(config.encode()).hexdigest(),
-            "data": self.adata_manager.fingerprint().digest(),
-            "validation cells": hashlib.sha256(splitter.val_idx.tobytes()).hexdigest(),
-        }
 
     # ------------------------------------------------------- what models may change
 
@@ -266,6 +262,13 @@ class TrainingMixin(GateMixin):
         """Return what makes the sampler of training batches, see :class:`~smalti.train.MosaicSplitter`."""
         return None
 
+    def _noted(self) -> dict[str, Any]:
+        """Return what the model noted during training besides weights, plain values only; checkpoints store it."""
+        return {}
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        """Take up what :meth:`_noted` returned, in a training that goes on or that ran in other processes."""
+
     def _after_training(self) -> None:
         """Fit what depends on the trained network, such as the temperature of probabilities."""
 
@@ -283,17 +286,3 @@ class TrainingMixin(GateMixin):
 
     def _before_training(self, splitter: MosaicSplitter) -> None:
         """Initialise what depends on which cells are for training."""
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's announcements (devices, tips) out of notebooks; its warnings stay."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero")]
-    levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(max(each.getEffectiveLevel(), logging.WARNING))
-    try:
-        yield
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from ._clusters import start_clusters
 from ._model import FusionClustering
 from ._options import FusionOptions, FusionWeights
 
-__all__ = ["FusionClustering", "FusionOptions", "FusionWeights"]
+__all__ = ["FusionClustering", "FusionOptions", "FusionWeights", "start_clusters"]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
-import igraph
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
+from scipy.stats import entropy
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin
-from sklearn.neighbors import kneighbors_graph
+from sklearn.metrics import adjusted_rand_score, mutual_info_score
+from sklearn.neighbors import KNeighborsClassifier
 
-from smalti.pp import LinearCCA
+from smalti.pp import LinearCCA, LinearJoint
+
+from ._communities import N_NEIGHBORS, graph_clusters, grow_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,11 +29,10 @@ N_ROUNDS = 8
 MAX_CELLS = 4000
 """Cells on which numbers of clusters are compared; a random sample of more."""
 N_SHUFFLES = 3
-N_NEIGHBORS = 15
-RESOLUTIONS, N_HALVINGS = (0.01, 8.0), 16
-"""Where the resolution of communities is sought, and how often the interval is halved."""
-STRAY = 5
-"""Cells below which a community is no cluster."""
+HEAD_CELLS = 20_000
+"""Cells that are clustered and that the head is fitted to; a random sample of more."""
+PER_CLUSTER = 10
+"""Cells per cluster below which k-means takes the place of communities."""
 MAX_AXES = 10
 """Most canonical correlations that are summed (spec of the method: K - 1, at most 10)."""
 BEYOND = 3
@@ -78,11 +77,17 @@ def _shuffled(maps: dict[str, NDArray[np.int64]], rng: np.random.Generator) -> d
 
 
 def stability_curve(
-    z: NDArray[np.floating], candidates: Sequence[int], *, n_rounds: int = N_ROUNDS, random_state: int = 0
+    z: NDArray[np.floating],
+    candidates: Sequence[int],
+    *,
+    start: Start = "kmeans",
+    n_rounds: int = N_ROUNDS,
+    random_state: int = 0,
 ) -> pd.DataFrame:
     """Return how alike the clusters are that two random halves of the cells give, for numbers of clusters.
 
-    k-means is fitted to each half and applied to all cells; the adjusted Rand index compares the two results.
+    Each half is clustered as the start is and its clusters are carried to all cells, by the nearest centre after
+    k-means and by the nearest neighbours after communities; the adjusted Rand index compares the two results.
 
     Parameters
     ----------
@@ -90,6 +95,8 @@ def stability_curve(
         ``(n, d)`` embedding.
     candidates
         Numbers of clusters.
+    start
+        See :class:`~smalti.model.FusionOptions`.
     n_rounds
         Pairs of halves for each.
     random_state
@@ -97,30 +104,58 @@ def stability_curve(
 
     Returns
     -------
-    One row per candidate (the index): ``stability``, at most 1, and ``standard_error``.
+    One row per candidate (the index): ``stability``, the adjusted Rand index, at most 1; ``information``, the mutual
+    information of the two results less the mean of what each says beyond it, in nats; and the standard error of each.
     """
     rng = np.random.default_rng(random_state)
     if len(z) > MAX_CELLS:
         z = z[np.sort(rng.choice(len(z), MAX_CELLS, replace=False))]
-    half = len(z) // 2
-    table = []
-    for k in candidates:
-        scores = []
-        for _ in range(n_rounds):
-            order = rng.permutation(len(z))
-            seed = int(rng.integers(2**31))
-            both = [KMeans(k, n_init=3, random_state=seed).fit(z[at]) for at in (order[:half], order[half:])]
-            scores.append(adjusted_rand_score(*(model.predict(z) for model in both)))
-        table.append((np.mean(scores), np.std(scores, ddof=1) / np.sqrt(n_rounds)))
-    return pd.DataFrame(
-        table, index=pd.Index(list(candidates), name="n_clusters"), columns=["stability", "standard_error"]
-    )
+    half, numbers = len(z) // 2, list(candidates)
+    carry = _carried_means if start == "kmeans" or half < PER_CLUSTER * max(numbers) else _carried_communities
+    rand, shared = np.empty((2, n_rounds, len(numbers)))
+    for row in range(n_rounds):
+        order, seed = rng.permutation(len(z)), int(rng.integers(2**31))
+        first, second = (carry(z, at, numbers, seed) for at in (order[:half], order[half:]))
+        rand[row] = [adjusted_rand_score(a, b) for a, b in zip(first, second, strict=True)]
+        shared[row] = [_net_information(a, b) for a, b in zip(first, second, strict=True)]
+    columns = {}
+    for name, values in (("stability", rand), ("information", shared)):
+        columns[name] = values.mean(axis=0)
+        columns["standard_error" if name == "stability" else "information_error"] = values.std(
+            axis=0, ddof=1
+        ) / np.sqrt(n_rounds)
+    return pd.DataFrame(columns, index=pd.Index(numbers, name="n_clusters"))
+
+
+def _net_information(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+    """Return what two clusterings have in common less what they do not, ``I(a, b) - (H(a | b) + H(b | a)) / 2``."""
+    entropies = [entropy(np.bincount(labels)) for labels in (a, b)]
+    return float(2 * mutual_info_score(a, b) - np.mean(entropies))
+
+
+def _carried_means(
+    z: NDArray[np.floating], half: NDArray[np.int64], numbers: list[int], seed: int
+) -> list[NDArray[np.int64]]:
+    return [KMeans(k, n_init=3, random_state=seed).fit(z[half]).predict(z) for k in numbers]
+
+
+def _carried_communities(
+    z: NDArray[np.floating], half: NDArray[np.int64], numbers: list[int], seed: int
+) -> list[NDArray[np.int64]]:
+    tree = grow_tree(z[half], max(numbers), seed)
+    near = KNeighborsClassifier(N_NEIGHBORS).fit(z[half], np.column_stack([tree.cut(k) for k in numbers]))
+    found = near.predict(z)
+    return list(found.reshape(len(z), -1).T)
 
 
 def choose_n_clusters(curve: pd.DataFrame) -> int:
-    """Return the smallest number of clusters whose stability is within one standard error of the highest."""
-    best = curve["stability"].idxmax()
-    enough = curve["stability"] >= curve.loc[best, "stability"] - curve.loc[best, "standard_error"]
+    """Return the smallest number of clusters that says as much on which halves agree as any, to a standard error.
+
+    The adjusted Rand index alone prefers few clusters, such as a handful of odd cells beside all others, because there
+    is nothing to disagree about; a further cluster counts here if halves agree on more than half of what it says.
+    """
+    best = curve["information"].idxmax()
+    enough = curve["information"] >= curve.loc[best, "information"] - curve.loc[best, "information_error"]
     return int(curve.index[enough][0])
 
 
@@ -139,7 +174,7 @@ def start_clusters(z: NDArray[np.floating], n_clusters: int, start: Start, rando
         Seed.
     """
     n_clusters = min(n_clusters, len(z))
-    if start == "kmeans" or len(z) < 10 * n_clusters:
+    if start == "kmeans" or len(z) < PER_CLUSTER * n_clusters:
         labels = KMeans(n_clusters, n_init=10, random_state=random_state).fit_predict(z)
     else:
         labels = graph_clusters(z, n_clusters, random_state)
@@ -150,49 +185,44 @@ def start_clusters(z: NDArray[np.floating], n_clusters: int, start: Start, rando
     return ranked
 
 
-def graph_clusters(z: NDArray[np.floating], n_clusters: int, random_state: int) -> NDArray[np.int64]:
-    """Return communities of the graph of nearest neighbours (Leiden), ``(n,)``, as many as are wanted.
+def joint_latent(components: CellComponents, batch: NDArray[np.str_], random_state: int) -> NDArray[np.float32]:
+    """Return the joint linear latent of all cells, ``(n_obs, d)``; NaN for cells without anything.
 
-    The resolution is sought by halving. If none gives the wanted number, small communities join the nearest one, or the
-    widest is split by k-means.
+    Parameters
+    ----------
+    components
+        Encoder inputs of all cells.
+    batch
+        ``(n_obs,)`` their batches.
+    random_state
+        Seed.
     """
-    links = kneighbors_graph(z, min(N_NEIGHBORS, len(z) - 1))
-    upper = sp.triu(links.maximum(links.T)).tocoo()
-    graph = igraph.Graph(n=len(z), edges=np.column_stack([upper.row, upper.col]).tolist())
-    low, high = RESOLUTIONS
-    best: tuple[int, NDArray[np.int64]] | None = None
-    try:
-        for _ in range(N_HALVINGS):
-            middle = float(np.sqrt(low * high))
-            igraph.set_random_number_generator(random.Random(random_state))
-            found = graph.community_leiden("modularity", resolution=middle, n_iterations=4)
-            labels = np.asarray(found.membership, dtype=np.int64)
-            n = int((np.bincount(labels) >= STRAY).sum())
-            if best is None or abs(n - n_clusters) < best[0]:
-                best = (abs(n - n_clusters), labels)
-            if n == n_clusters:
-                break
-            low, high = (middle, high) if n < n_clusters else (low, middle)
-    finally:
-        igraph.set_random_number_generator(random)  # igraph's own default
-    assert best is not None
-    return _as_many(z, best[1], n_clusters, random_state)
+    values, maps = components
+    cells = np.flatnonzero(np.column_stack([rows >= 0 for rows in maps.values()]).any(axis=1))
+    cells = some_rows(cells, random_state)
+    linear = LinearJoint(random_state=random_state)
+    linear.fit(values, {name: rows[cells] for name, rows in maps.items()}, batch[cells])
+    return linear.transform(values, maps, batch)
 
 
-def _as_many(
-    z: NDArray[np.floating], labels: NDArray[np.int64], n_clusters: int, random_state: int
-) -> NDArray[np.int64]:
-    """Let the smallest communities join the nearest others, or split the widest, until there are as many as wanted."""
-    size = np.bincount(labels)
-    kept = np.sort(np.argsort(-size, kind="stable")[: min(n_clusters, int((size >= STRAY).sum()) or 1)])
-    centres = np.stack([z[labels == j].mean(axis=0) for j in kept])
-    nearest = pairwise_distances_argmin(z, centres)
-    place = np.full(len(size), -1)
-    place[kept] = np.arange(len(kept))
-    out = np.where(place[labels] >= 0, place[labels], nearest).astype(np.int64)
-    for new in range(len(kept), n_clusters):
-        spread = [((z[out == j] - z[out == j].mean(axis=0)) ** 2).sum() for j in range(new)]
-        widest = np.flatnonzero(out == int(np.argmax(spread)))
-        halves = KMeans(2, n_init=3, random_state=random_state).fit_predict(z[widest])
-        out[widest[halves == 1]] = new
+def joint_clusters(space: NDArray[np.float32], n_clusters: int, random_state: int) -> NDArray[np.int64]:
+    """Return the clusters of all cells that the head starts from, ``(n_obs,)``, -1 for cells without a place.
+
+    They depend on the data and the seed alone, so that a training that goes on finds the same. Of many cells some are
+    clustered, and the others follow their neighbours.
+    """
+    known = np.flatnonzero(np.isfinite(space).all(axis=1))
+    cells = some_rows(known, random_state)
+    out = np.full(len(space), -1, dtype=np.int64)
+    out[cells] = start_clusters(space[cells], n_clusters, "joint", random_state)
+    others = np.setdiff1d(known, cells)
+    if len(others):
+        out[others] = KNeighborsClassifier(N_NEIGHBORS).fit(space[cells], out[cells]).predict(space[others])
     return out
+
+
+def some_rows(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
+    """Return at most :data:`HEAD_CELLS` of the rows, in order."""
+    if len(rows) <= HEAD_CELLS:
+        return rows
+    return np.sort(np.random.default_rng(random_state).choice(rows, HEAD_CELLS, replace=False))

@@ -46,6 +46,8 @@ class FusionOutputs:
     stage: int
     """1, 2 or 3."""
     cca: CCAState
+    first: Tensor | None = None
+    """``(B,)`` clusters that the head started from, -1 where there is none."""
     pairs: dict[tuple[str, str], Tensor] | None = None
     """Positions of the cells that have both of two modalities."""
 
@@ -77,6 +79,10 @@ def fusion_loss(weights: FusionWeights, options: FusionOptions, outputs: FusionO
         parts["correlation"] = _correlation(views, rows, options, outputs, zero, pairs=pairs)
     if weights.agreement > 0:
         parts["agreement"] = _agreement(embeddings, present, zero)
+    if weights.start > 0 and options.start == "joint":
+        parts["start"] = zero + math.log(outputs.n_clusters)
+        if stage >= 2 and outputs.first is not None:
+            parts["start"] = _start(outputs, outputs.first)
     if weights.pseudo > 0 or weights.consistency > 0:
         fused = fuse_units(embeddings, present, outputs.weights)
         unknown = zero + math.log(outputs.n_clusters)
@@ -141,6 +147,16 @@ def _teach(options: FusionOptions, outputs: FusionOutputs, fused: Tensor) -> Pse
         balance=options.balance,
         unpaired_margin=options.margin if options.unpaired == "pseudo" else None,
     )
+
+
+def _start(outputs: FusionOutputs, first: Tensor) -> Tensor:
+    """Return the cross-entropy of the head on fused cells against the clusters of the start.
+
+    Not on each modality of paired cells: encoders would learn by heart what their modality does not see.
+    """
+    known = first[:, None] == torch.arange(outputs.n_clusters, device=first.device)
+    fused = fuse_units(outputs.embeddings, outputs.present, outputs.weights)
+    return soft_cross_entropy(outputs.head(fused), known.to(fused.dtype))
 
 
 def _pseudo(outputs: FusionOutputs, fused: Tensor, taught: PseudoLabels) -> Tensor:

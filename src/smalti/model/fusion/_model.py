@@ -29,14 +29,15 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
 
     .. math:: e = \sum_v w_v N(h_v(x_v)) \Big/ \sum_v w_v, \qquad P = \mathrm{softmax}\, f(e)
 
-    over the modalities that a cell has, with :math:`N` to unit length. Stage I trains the encoders, then the head
-    starts from k-means on the fused embedding, and in stages II and III the surest cells teach the rest, fused and by
-    modality. The objective is
+    over the modalities that a cell has, with :math:`N` to unit length. Stage I trains the encoders; then the head is
+    fitted to communities of the joint linear latent (:class:`~smalti.pp.LinearJoint`), in which all cells have a place,
+    and in stages II and III encoders and head learn to tell these apart; in stage III the weights :math:`w_v` are
+    learnt as well. The objective is
 
     .. math::
 
         \sum_v \| D_v(h_v(x_v)) - x_v \|^2 + \lambda_c L_\mathrm{correlation} + \lambda_a L_\mathrm{agreement}
-        + \lambda_p L_\mathrm{pseudo}
+        + \lambda_s L_\mathrm{start} + \lambda_p L_\mathrm{pseudo}
 
     with weights in :class:`~smalti.model.FusionWeights`. New cells need not have all modalities.
 
@@ -47,7 +48,7 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
     registry
         Registry of a stored model, instead of data; ``load`` fills it in.
     n_clusters
-        Number of clusters. By default the smallest number that is as stable on halves of the cells as any;
+        Number of clusters. By default the smallest number that says as much on which halves of the cells agree as any;
         ``stability_`` holds the curve. Stable clusters may still be finer than what you call a cell type: give the
         number if you know it.
     n_latent
@@ -64,9 +65,9 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
     Notes
     -----
     Different from the paper: encoders start from linear CCA and are kept in common axes by the agreement term, so that
-    a cell with one modality gets its cluster from the same head; clusters may be of unequal size (``balance``);
-    permuted cells, pseudo-labels of unpaired cells and borrowed partners are options, off because they did not help
-    where we measured them; the weights of the best validation epoch are kept, chosen without labels.
+    a cell with one modality gets its cluster from the same head; clusters start from communities and may be of unequal
+    size; pseudo-labels (the surest cells teach the rest), permuted cells and borrowed partners are options, off because
+    they did not help where we measured them; the weights of the best validation epoch are kept, chosen without labels.
 
     ``.obsm``-ready latents: :meth:`get_latent_representation` gives the fused embedding, ``(n, n_latent)``.
 

@@ -49,6 +49,8 @@ class FusionModule(MosaicModule):
         ``(max_clusters,)`` epochs for which a cluster has had hardly any cells.
     cca
         Failures and running covariances of deep CCA.
+    first_clusters
+        ``(n_obs,)`` cluster of every cell of the data when the head started, -1 where there is none; not stored.
     """
 
     decoding: Decoding
@@ -82,6 +84,7 @@ class FusionModule(MosaicModule):
         self.head_out = nn.Linear(options.n_hidden, width)
         self.modality_logits = nn.Parameter(torch.zeros(len(self.names)))
         self.stage = 1
+        self.first_clusters: Tensor | None = None
         self._seen: dict[str, tuple[tuple[int, int] | None, int]] = {}
         self.cca = CCAState(momentum=options.momentum)
         self.register_buffer("n_used", torch.tensor(width))
@@ -157,6 +160,7 @@ class FusionModule(MosaicModule):
             n_clusters=self.n_clusters,
             n_correlated=self._known("n_axes"),
             stage=self.stage,
+            first=None if self.first_clusters is None else self.first_clusters[minibatch["index"].ravel()],
             cca=self.cca if self.training else CCAState(max_failures=1_000_000),
         )
         return fusion_loss(self.weights, self.options, outputs)

@@ -8,8 +8,9 @@ from typing import Literal
 from smalti._validate import check_choice, check_count, check_in_range, check_positive
 from smalti.model.base import Options
 
-Start = Literal["graph", "kmeans"]
-"""How the head starts: communities in the graph of nearest neighbours (Leiden), or k-means."""
+Start = Literal["joint", "graph", "kmeans"]
+"""How the head starts: from communities (Leiden, joined by normalised association) of the joint linear latent of all
+cells (:class:`~smalti.pp.LinearJoint`); of the fused embedding of paired cells; or by k-means on that."""
 Balance = Literal["equal", "proportional"]
 """How many cells of a batch teach each cluster: the same number, or in proportion to its size."""
 Unpaired = Literal["reconstruct", "pseudo", "borrow"]
@@ -29,8 +30,12 @@ class FusionWeights(Options):
     """Distance between the embeddings of a cell's modalities. Not in the paper: deep CCA leaves it open how the axes of
     one modality lie in those of another, and one head is to read both. Small, because it takes away what one modality
     alone sees (PBMC, one seed: ARI .982 with 0, .972 with 1)."""
-    pseudo: float = 1.0
-    """Cross-entropy of the head against pseudo-labels, per modality and fused, from stage II on."""
+    start: float = 1.0
+    """Cross-entropy of the head on fused cells, of any modalities, against the clusters it started from, from stage II
+    on; with ``start="joint"`` only. Not in the paper: it keeps later stages from drifting away (decision 012)."""
+    pseudo: float = 0.0
+    """Cross-entropy of the head against pseudo-labels, per modality and fused, from stage II on. 1 in the paper; here
+    it made clusters worse than those it started from (decision 012)."""
     consistency: float = 0.0
     """Cross-entropy of the head on each modality against what it says of the fused cell, from stage II on. An
     addition."""
@@ -75,9 +80,9 @@ class FusionOptions(Options):
     """Lead of the best centre over the second that an unpaired cell needs to teach (``unpaired="pseudo"``)."""
     balance: Balance = "proportional"
     """The paper takes as many cells for each cluster, which suits clusters of equal size."""
-    start: Start = "graph"
+    start: Start = "joint"
     """How the head starts. The paper leaves it at random; k-means draws clusters of like size, which types of cells
-    are not."""
+    are not; and communities of the joint latent know cells of one modality, too (decision 012)."""
     unpaired: Unpaired = "reconstruct"
     """What cells of one modality take part in. Other choices lowered the agreement of modalities where we measured
     it."""
@@ -104,7 +109,7 @@ class FusionOptions(Options):
         check_in_range(self.threshold, -1, 1, "threshold")
         check_in_range(self.margin, 0, 2, "margin")
         check_choice(self.balance, ("equal", "proportional"), "balance")
-        check_choice(self.start, ("graph", "kmeans"), "start")
+        check_choice(self.start, ("joint", "graph", "kmeans"), "start")
         check_choice(self.unpaired, ("reconstruct", "pseudo", "borrow"), "unpaired")
         check_positive(self.guard, "guard", allow_zero=True)
         if len(self.stages) != 2 or not 0 <= self.stages[0] <= self.stages[1] <= 1:

@@ -11,10 +11,21 @@ import torch.nn.functional as F
 
 from smalti._batch_rule import PER_OUTPUT_RUNNING
 from smalti._validate import shorten
-from smalti.model.base import MosaicModel
+from smalti.model.base import MosaicModel, from_plain, to_plain
 from smalti.model.parts import warm_start
 
-from ._clusters import BEYOND, MAX_AXES, choose_n_clusters, correlated_axes, stability_curve, start_clusters
+from ._clusters import (
+    BEYOND,
+    HEAD_CELLS,
+    MAX_AXES,
+    choose_n_clusters,
+    correlated_axes,
+    joint_clusters,
+    joint_latent,
+    some_rows,
+    stability_curve,
+    start_clusters,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 HEAD_STEPS, HEAD_RATE = 100, 1e-2
 """Full-batch steps of Adam that fit the head to its start, and their learning rate."""
-HEAD_CELLS = 20_000
-"""Cells that are clustered and that the head is fitted to; a random sample of more."""
 FEW = 0.1
 """Share of an even number of cells below which a cluster counts as starved."""
 GAP = 0.2
@@ -77,6 +86,7 @@ class FusionTraining(MosaicModel):
     def _before_training(self, splitter: MosaicSplitter) -> None:
         self._cells = splitter.train_idx
         module = self.module
+        module.first_clusters = None
         if self.is_trained_:
             return
         components = self.cell_components().of(splitter.train_idx)
@@ -97,28 +107,61 @@ class FusionTraining(MosaicModel):
             self._start_head()
         elif self.options.guard:
             self._guard()
+        wanted = self.weights.start > 0 and self.options.start == "joint"
+        if wanted and module.first_clusters is None and module.started:
+            labels = joint_clusters(self._joint_latent(), module.n_clusters, self.random_state)
+            module.first_clusters = torch.from_numpy(labels).to(module.device)
+
+    def _noted(self) -> dict[str, Any]:
+        state = self.module.cca
+        running = [[list(pair), total.cpu().numpy(), state.weights[pair]] for pair, total in state.covariances.items()]
+        notes = {"stability": self.stability_, "reseeded": self.reseeded_, "covariances": running}
+        return dict(to_plain(notes))
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        found, state = from_plain(notes), self.module.cca
+        self.stability_, self.reseeded_ = found["stability"], found["reseeded"]
+        for pair, total, weight in found["covariances"]:
+            state.covariances[tuple(pair)] = torch.from_numpy(total).to(self.module.device)
+            state.weights[tuple(pair)] = weight
 
     # ------------------------------------------------------------------ the head
 
     def _start_head(self) -> None:
-        """Cluster the fused embedding of the training cells (paired ones if enough), and fit the head to it."""
+        """Cluster the cells, and fit the head to the clusters."""
         z, views, paired = self._units()
         if not np.isfinite(z).all():
             return  # whoever checks losses says where it comes from
         module = self.module
-        enough = paired.sum() >= 10 * module.n_clusters
-        rows = np.flatnonzero(paired) if enough else np.arange(len(z))
-        if self.n_clusters is None:
-            most = min(int(module.n_axes) + BEYOND, self.options.max_clusters, len(rows) // 4)
-            candidates = range(2, max(most, 2) + 1)
-            self.stability_ = stability_curve(z[rows], candidates, random_state=self.random_state)
-            module.n_used.fill_(choose_n_clusters(self.stability_))
-            logger.info("%d clusters, by stability on halves of the cells.", module.n_clusters)
-        if len(rows) > HEAD_CELLS:
-            rows = np.sort(np.random.default_rng(self.random_state).choice(rows, HEAD_CELLS, replace=False))
-        labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
+        if self.options.start == "joint":
+            space = self._joint_latent()
+            self._choose_number(space[np.isfinite(space).all(axis=1)])
+            labels = joint_clusters(space, module.n_clusters, self.random_state)[self._training_cells()]
+            rows = np.flatnonzero(labels >= 0)
+            labels = labels[rows]
+        else:
+            enough = paired.sum() >= 10 * module.n_clusters
+            rows = some_rows(np.flatnonzero(paired) if enough else np.arange(len(z)), self.random_state)
+            self._choose_number(z[rows])
+            labels = start_clusters(z[rows], module.n_clusters, self.options.start, self.random_state)
         self._fit_head(z, views, rows, labels)
         module.started.fill_(True)
+
+    def _choose_number(self, space: NDArray[np.float32]) -> None:
+        if self.n_clusters is not None:
+            return
+        most = min(int(self.module.n_axes) + BEYOND, self.options.max_clusters, len(space) // 4)
+        candidates = range(2, max(most, 2) + 1)
+        self.stability_ = stability_curve(space, candidates, start=self.options.start, random_state=self.random_state)
+        self.module.n_used.fill_(choose_n_clusters(self.stability_))
+        logger.info("%d clusters, by stability on halves of the cells.", self.module.n_clusters)
+
+    def _training_cells(self) -> NDArray[np.int64]:
+        return np.arange(self.adata.n_obs) if self._cells is None else self._cells
+
+    def _joint_latent(self) -> NDArray[np.float32]:
+        batch = self.adata_manager.codes()["batch"].astype(str)
+        return joint_latent(self.cell_components(), batch, self.random_state)
 
     def _fit_head(
         self, z: NDArray[np.float32], views: dict[str, NDArray[np.float32]], rows: NDArray[np.int64], labels: Any
@@ -126,7 +169,7 @@ class FusionTraining(MosaicModel):
         """Fit the head to clusters of some cells, seen fused and by each of their modalities."""
         module = self.module
         if len(rows) > HEAD_CELLS:
-            chosen = np.random.default_rng(self.random_state).choice(len(rows), HEAD_CELLS, replace=False)
+            chosen = some_rows(np.arange(len(rows)), self.random_state)
             rows, labels = rows[chosen], labels[chosen]
         xs, ys = [z[rows]], [labels]
         for units in views.values():

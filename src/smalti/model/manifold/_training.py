@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
 
-from smalti.model.base import MosaicModel
+from smalti.model.base import MosaicModel, from_plain, to_plain
 
 from ._burst_making import BurstMaker
 from ._bursts import burst_share
@@ -134,6 +135,13 @@ class ManifoldTraining(MosaicModel):
         affine = any(p.family == "affine" for p in (self.placements_ or {}).values())
         ramp = min(1.0, (epoch - start + 1) / max(RAMP * n, 1))
         module.ramp = 0.0 if not joint or affine else max(ramp, 0.0)
+
+    def _noted(self) -> dict[str, Any]:
+        return dict(to_plain({name: asdict(found) for name, found in (self.placements_ or {}).items()}))
+
+    def _take_notes(self, notes: dict[str, Any]) -> None:
+        found = {name: Placement(**each) for name, each in from_plain(notes).items()}
+        self.placements_ = found or self.placements_
 
     # ------------------------------------------------------------------ registration
 

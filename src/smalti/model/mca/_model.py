@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from smalti.model.parts import MosaicSizes, warm_start
 
 from ._memory import check_memory
 from ._module import MCAModule
-from ._options import MCAOptions, MCAWeights
+from ._options import MCAOptions, MCAWeights, Variant
 from ._retrieval import RetrievalMixin
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from smalti.nn import TokenKind
     from smalti.train import MosaicSplitter
 
-    from ._options import Variant
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,8 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
     registry
         Registry of a stored model, instead of data; ``load`` fills it in.
     variant
-        ``"mca"``, or ``"mma"`` for a single fusion channel that sees everything :cite:p:`Recasens2023`.
+        ``"mca"``; ``"mma"`` for a single fusion channel that sees everything :cite:p:`Recasens2023`; or ``"eao"`` for
+        channels that are means over the tokens of their modalities :cite:p:`Shvetsova2022`.
     n_latent
         Width of tokens and embeddings.
     n_layers, n_heads, dropout_rate
@@ -130,7 +130,7 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
         sizes: MosaicSizes | None = None,
     ) -> None:
         super().__init__(adata, registry)
-        self.variant, self.random_state = check_choice(variant, ("mca", "mma"), "variant"), random_state
+        self.variant, self.random_state = check_choice(variant, get_args(Variant), "variant"), random_state
         self.options = resolve_options(
             MCAOptions(),
             options,

@@ -18,6 +18,7 @@ from smalti.nn import (
     ChannelTransformer,
     Decoder,
     Dropout,
+    EverythingAtOnce,
     LogNormalised,
     SparseRows,
     WarmEncoder,
@@ -51,7 +52,7 @@ class MCAModule(MosaicModule):
     sizes
         What the data look like.
     variant
-        ``"mca"`` or ``"mma"``.
+        ``"mca"``, ``"mma"`` or ``"eao"``.
     options, weights
         See :class:`~smalti.model.MCAOptions` and :class:`~smalti.model.MCAWeights`.
     """
@@ -78,13 +79,13 @@ class MCAModule(MosaicModule):
                 {name: WarmEncoder(widths[name], options.n_latent, n_hidden=None, sparse=True) for name in self.names}
             )
         self.input_dropout = Dropout(options.input_dropout)
-        self.transformer = ChannelTransformer(
+        make = EverythingAtOnce if variant == "eao" else partial(ChannelTransformer, n_fusion=options.n_fusion)
+        self.transformer = make(
             len(self.names),
             self.channels,
             options.n_latent,
             n_layers=options.n_layers,
             n_heads=options.n_heads,
-            n_fusion=options.n_fusion,
             dropout_rate=options.dropout_rate,
             wiring=options.wiring,
             readout_dropout=options.readout_dropout,

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from smalti.losses import Negatives
     from smalti.nn import Wiring
 
-Variant = Literal["mca", "mma"]
-"""``"mca"``: a fusion channel per set of modalities; ``"mma"``: a single one that sees all of them."""
+Variant = Literal["mca", "mma", "eao"]
+"""``"mca"``: a fusion channel per set of modalities; ``"mma"``: a single one that sees all of them; ``"eao"``: channels
+without fusion tokens, the mean over the tokens of their modalities, which look at each other."""
 MAX_FREE_MODALITIES = 5
 """Modalities up to which every cardinality is taken by default; channels double with each further one."""
 
@@ -60,7 +61,7 @@ class MCAWeights(Options):
     def rows(self, variant: Variant) -> dict[str, float]:
         """Return the weights above 0 of the contrastive rows that the variant has."""
         names = ["unimodal_fusion", "unimodal_unimodal"]
-        names += ["channel_root", "unimodal_channel"] if variant == "mca" else []
+        names += ["channel_root", "unimodal_channel"] if variant != "mma" else []
         return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from smalti.losses import FAMILIES, make_target, reconstruction_nll, take_rows, target_constant
-from smalti.nn import ByModality, Decoder, OutputLayer, ScaledInput, SparseRows, add_to_first, rows_of
+from smalti.nn import ByModality, Decoder, ScaledInput, SparseRows, add_to_first, row_gradient, rows_of
 
 from ._inputs import spread_rows
+from ._observed import Observed, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
     from smalti.data import MosaicBatch
     from smalti.losses import Target
+    from smalti.nn import OutputLayer
 
     from ._inputs import MosaicInputs
     from ._sizes import MosaicSizes
@@ -29,34 +31,6 @@ Space = Literal["values", "components"]
 
 DENSE_SHARE = 0.4
 """Share of values that are not zero from which the likelihood of all costs less than that of zeros and the rest."""
-
-
-class Observed(NamedTuple):
-    """What one modality of a minibatch is compared with, all ``B`` cells."""
-
-    features: Tensor | None
-    """``(S,)`` features of this step; ``None`` for all."""
-    target: Target
-    """Values at these features."""
-    log_library: Tensor | None
-    """``(B,)``, for likelihoods that scale with the library size."""
-    mask: Tensor | None
-    """``(B, S)`` bool, features that the batch of each cell measured and that are not missing; ``None`` for all."""
-    batch: Tensor
-    """``(B,)`` batch codes."""
-    output: OutputLayer
-    """Last layer of the decoder at these features."""
-    constant: Tensor | None = None
-    """What no decoding changes of the loss of the target."""
-
-
-@dataclass
-class Step:
-    """One minibatch as decoders see it; every modality is looked up once, when it is first asked for."""
-
-    minibatch: MosaicBatch
-    inputs: MosaicInputs
-    seen: dict[str, Observed] = field(default_factory=dict)
 
 
 class Decoding(nn.Module):
@@ -80,6 +54,8 @@ class Decoding(nn.Module):
     row_gradients
         Whether the gradient of an output layer has the rows of this step's features only, as a sparse tensor; the
         training plan sets it if its optimiser understands such gradients.
+    stream
+        Where set, features of a training step are drawn by this number alone, so that all processes draw the same.
     """
 
     def __init__(
@@ -94,6 +70,7 @@ class Decoding(nn.Module):
         super().__init__()
         self.sizes, self.space, self.n_features_per_step = sizes, space, n_features_per_step
         self.row_gradients = False
+        self.stream: int | None = None
         gaussian = FAMILIES["gaussian"]
         self.families = {
             name: gaussian if space == "components" else FAMILIES[size.likelihood]
@@ -237,7 +214,7 @@ class Decoding(nn.Module):
     def _values(self, step: Step, name: str) -> Observed:
         inputs, minibatch = step.inputs, step.minibatch
         batch, n_features = inputs.batch(minibatch), self.sizes.modalities[name].n_features
-        features = self._sample_features(n_features, batch.device)
+        features = self._sample_features(name, batch.device)
         values = minibatch["values"][name]
         if name in self.standards:
             x = values.to_dense(n_features) if isinstance(values, SparseRows) else values
@@ -269,11 +246,39 @@ class Decoding(nn.Module):
             target = spread_rows(inputs.encode(minibatch, name, here), here, n=len(minibatch["index"]))
         return Observed(None, target, None, None, inputs.batch(minibatch), self.decoders[name].output())
 
-    def _sample_features(self, n_features: int, device: torch.device) -> Tensor | None:
+    def _sample_features(self, name: str, device: torch.device) -> Tensor | None:
         """Draw the features that this step decodes: at random in training, evenly spaced in validation."""
-        wanted = self.n_features_per_step
+        wanted, n_features = self.n_features_per_step, self.sizes.modalities[name].n_features
         if wanted is None or n_features <= wanted:
             return None
         if not self.training:
             return torch.linspace(0, n_features - 1, wanted, device=device).long()
-        return torch.randperm(n_features, device=device)[:wanted].sort().values
+        generator = None
+        if self.stream is not None:
+            key = np.random.SeedSequence((self.stream, list(self.sizes.modalities).index(name)))
+            generator = torch.Generator(device).manual_seed(int(key.generate_state(1)[0]))
+        return torch.randperm(n_features, device=device, generator=generator)[:wanted].sort().values
+
+    # ------------------------------------------------------------------ row gradients
+
+    def row_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that ``row_gradients`` is about: large matrices of modalities that are sampled."""
+        return [parameter for _, parameter, _ in self._rows()]
+
+    def zero_row_gradient(self, parameter: nn.Parameter) -> Tensor:
+        """Return the gradient of one of :meth:`row_parameters` on a step that has no cell for it."""
+        name, axis = next((name, axis) for name, each, axis in self._rows() if each is parameter)
+        features = self._sample_features(name, parameter.device)
+        assert features is not None
+        size = list(parameter.shape)
+        size[axis] = len(features)
+        return row_gradient(parameter.new_zeros(size), features, parameter.shape, axis)
+
+    def _rows(self) -> Iterator[tuple[str, nn.Parameter, int]]:
+        """Yield modality, parameter and axis of features of :meth:`row_parameters`."""
+        wanted = self.n_features_per_step
+        for name, decoder in self.decoders.items():
+            if self.space == "values" and wanted is not None and self.sizes.modalities[name].n_features > wanted:
+                for parameter, axis in ((decoder.weight, 1), (decoder.skip_weight, 0)):
+                    if parameter is not None and parameter.requires_grad:
+                        yield name, parameter, axis

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from smalti._disk import rows_to_fit
 from smalti._validate import check_keys
 from smalti.data import COUNT_LIKELIHOODS, infer_encoder_input, make_reader, read_blocks
 from smalti.nn import GATE_CONVENTION, SIGMA, FrozenProjection, SparseRows
@@ -97,7 +98,8 @@ class FittedGate:
         kind = infer_encoder_input(self.x, likelihood or "gaussian")
         limit = min(N_CONTEXT, n_features, max(self.x.shape[0] - 1, 1))
         transform = make_transform(kind, counts=counts, n_components=limit, random_state=random_state)
-        transform.fit(self.x, batch=self.batch, n_batch=self.n_batch, feature_mask=self.feature_mask)
+        rows = rows_to_fit(self.x, random_state)
+        transform.fit(self.x, batch=self.batch, n_batch=self.n_batch, feature_mask=self.feature_mask, rows=rows)
         return transform.to_module()
 
     @torch.no_grad()

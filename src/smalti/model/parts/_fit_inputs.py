@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 
-from smalti._disk import DiskMatrix
+from smalti._disk import DiskMatrix, rows_to_fit
 from smalti._validate import check_count
 from smalti.data import (
     COUNT_LIKELIHOODS,
@@ -195,13 +195,13 @@ class FittedInputs:
             self.layers[name], self.components[name] = layer, z - centres[batch]
             return
         x = field.get_field_data(self.manager.adata)
-        if isinstance(x, DiskMatrix):  # until transforms read chunks themselves
-            x = x.to_memory()
         limit = min(n_components, adata.n_vars, max(adata.n_obs - 1, 1))
         counts = field.spec.likelihood in COUNT_LIKELIHOODS
         transform = make_transform(str(source), counts=counts, n_components=limit, random_state=random_state)
         try:
-            transform.fit(x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name])
+            transform.fit(
+                x, batch=batch, n_batch=self.n_batch, feature_mask=self.masks[name], rows=rows_to_fit(x, random_state)
+            )
         except ValueError as error:
             raise ValueError(
                 f"Modality {name!r}: {error} Leave it out of `modalities`, or look at its values."
