@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from smalti._disk import DiskMatrix
 from smalti.nn import SparseRows
 
 from ._reader import make_reader, read_blocks
@@ -43,7 +44,8 @@ def fit_scaled(
     reader, (n, g), n_batch = make_reader(x), x.shape, layer.centre.shape[0] - 1
     if mask is not None:
         layer.feature_mask.copy_(torch.from_numpy(np.vstack([mask, mask.any(axis=0)])))
-    width = x.nnz // max(n, 1) + 1 if sp.issparse(x) else g
+    stored_sparse = x.sparse if isinstance(x, DiskMatrix) else sp.issparse(x)
+    width = x.nnz // max(n, 1) + 1 if stored_sparse else g
     step = max(1, BLOCK_VALUES // max(width, 1))
 
     def blocks() -> Iterator[tuple[SparseRows | torch.Tensor, torch.Tensor]]:
