@@ -146,18 +146,8 @@ def run(kind: str, store: Path, n_cells: int, given: argparse.Namespace) -> dict
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the table of phases, and of growth, in Markdown; seconds are CPU seconds."""
-    names = [
-        "cells",
-        "reader",
-        "setup",
-        "fit inputs",
-        "epoch",
-        "rows/s",
-        "latent",
-        "loader, cells/s",
-        "per wall s",
-        "MiB",
-    ]
+    names = ["cells", "reader", "setup", "fit inputs", "epoch", "rows/s", "read-outs", "latent"]
+    names += ["loaded/s", "per wall s", "peak MiB", "with read-outs"]
     lines = [f"| {' | '.join(names)} |", "|" + " --- |" * len(names)]
     for row in rows:
         n, kind, found = row["cells"], row["kind"], row["found"]
