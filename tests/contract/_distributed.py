@@ -16,10 +16,14 @@ from contract.conftest import contract_mosaic
 from lightning.pytorch.callbacks import Callback
 from safetensors.torch import save_file
 
+from smalti.train import _splitter
+
 if TYPE_CHECKING:
     from smalti.model.base import MosaicModel
 
 OPTIONS = {"max_epochs": 3, "batch_size": 24, "accelerator": "cpu", "devices": 2}
+HASTY = {"lr": 0.3, "lr_schedule": "constant"}
+"""With such a rate the validation loss does not fall for long."""
 
 
 class Record(Callback):
@@ -66,6 +70,11 @@ def main(folder: str, strategy: str, *names: str) -> None:
         store(train(spec, file, strategy), file)
         if strategy != "ddp":
             continue
+        if spec.name == "clue":  # more validation batches than one, an odd number of them, and a reason to stop
+            _splitter.VALIDATION_BATCH = 24
+            early = {"max_epochs": 30, "early_stopping_patience": 1, "train_size": 0.4, "plan_kwargs": HASTY}
+            store(train(spec, file.with_name("stopped"), strategy, **early), file.with_name("stopped"))
+            _splitter.VALIDATION_BATCH = 2048
         checkpoint = file.with_suffix(".ckpt")
         try:
             train(spec, file.with_name("broken"), strategy, checkpoint=checkpoint, callbacks=[BreakOff()])

@@ -95,7 +95,14 @@ def test_a_training_of_two_processes_resumes_to_the_same_numbers(plan_spec, by_t
     assert histories[0] == histories[1]
 
 
-@pytest.mark.parametrize("name", ["clue-adversarial", "fusion"])
+def test_both_processes_stop_early_together(by_torchrun):
+    first, second = (json.loads((by_torchrun / f"stopped.{rank}.history").read_text()) for rank in (0, 1))
+    assert first == second
+    assert 2 < len(first["train_loss"]) < 30
+    assert_same(weights(by_torchrun / "stopped", 1), weights(by_torchrun / "stopped", 0))
+
+
+@pytest.mark.parametrize("name", ["modis", "fusion"])
 def test_processes_that_are_started_here_leave_the_same_model(name, by_torchrun, tmp_path):
     run(SCRIPT, tmp_path, "ddp_spawn", name)
     assert_same(weights(tmp_path / name, 0), weights(by_torchrun / name, 0))
