@@ -12,7 +12,7 @@ from smalti.model import UnpairedCCA
 
 FEW = 8
 N = 500
-DATA = ("sln_diagonal", "sln_paired", "eccite_pbmc", "clusters")
+DATA = ("sln_diagonal", "sln_paired", "clusters")
 
 
 def planted(seed: int):
@@ -46,18 +46,9 @@ def halves(name: str, seed: int):
         small = build_mudata(parts)
         kinds = {m: mdata.obs["kind"].loc[parts[m].obs_names].to_numpy(str) for m in parts}
         return small, gene_links(mdata), kinds
-    if len(mdata.mod) > 2:
-        mdata = build_mudata({m: mdata[m] for m in (first, second)} | {}) if "kind" not in mdata.obs else _two(mdata)
     small, names = unpair(mdata, N, 40 + seed)
     kind = mdata.obs["kind"].loc[names].to_numpy(str)
     return small, gene_links(mdata), {first: kind, second: kind}
-
-
-def _two(mdata):
-    first, second = list(mdata.mod)[:2]
-    out = build_mudata({m: mdata[m].copy() for m in (first, second)})
-    out.obs["kind"] = mdata.obs["kind"].loc[out.obs_names].to_numpy()
-    return out
 
 
 def few_links(name: str, seed: int, *, permuted: bool, n_links: int = FEW) -> dict:
@@ -73,7 +64,7 @@ def few_links(name: str, seed: int, *, permuted: bool, n_links: int = FEW) -> di
     model.train(progress=False, accelerator="cpu")
     v = model.verdict
     spaces = {"alignment": model.matching_space(first, second), "evidence": model._evidence_space(first, second)}
-    out = {"data": name, "permuted": permuted, "identified": float(v.identified), "undecided": float(v.undecided)}
+    out = {"identified": float(v.identified), "undecided": float(v.undecided)}
     out |= {"z": v.z, "gain": v.score - float(np.mean(v.null)), "n_needed": float(v.n_needed or np.nan)}
     for key, (x, y) in spaces.items():
         a, b = kinds[first], kinds[second]

@@ -30,8 +30,9 @@ from sklearn.neighbors import kneighbors_graph
 from smalti import simulate
 from smalti.benchmark import UNLABELED, load_data
 from smalti.model import CLUE, FusionClustering
-from smalti.model.fusion import start_clusters
-from smalti.pp import LinearCCA, LinearJoint
+from smalti.model.fusion import joint_clusters, joint_latent
+from smalti.model.parts import CellComponents
+from smalti.pp import LinearCCA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,9 +156,8 @@ def cca(case: Case) -> np.ndarray:
 
 def joint_communities(case: Case) -> np.ndarray:
     """Return what FusionClustering starts from, without a network."""
-    values, maps = case.inputs()
-    z = LinearJoint(random_state=case.seed).fit(values, maps, case.batch).transform(values, maps, case.batch)
-    return start_clusters(z, case.k, "joint", case.seed)
+    space = joint_latent(CellComponents(*case.inputs()), case.batch, case.seed)
+    return joint_clusters(space, case.k, case.seed)
 
 
 BASELINES: dict[str, Callable[[Case], np.ndarray]] = {

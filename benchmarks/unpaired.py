@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from _run import run
 from _unpaired_data import baseline_latents, gene_links, latents, pair_scores, read, unpair
+from _unpaired_links import DATA, few_links
 from _unpaired_rows import LINKED, N, deep, few_pairs, fit, hidden, kinds_of, removed, rounds, sln, sln_pairs
 from scipy.stats import kendalltau
 
@@ -61,6 +62,15 @@ def verdict(seed: int, args) -> list[dict]:
             row = {"method": method, "data": name, "identified": float(found.identified), "held_out": found.score}
             out.append(row | {"null": float(np.mean(found.null)), "p": found.p_value})
     return out
+
+
+def eight_links(seed: int, args) -> list[dict]:
+    """Eight links, true and permuted, on data that tuned nothing."""
+    return [
+        {"method": f"{name}, {'permuted' if permuted else 'true'}", **few_links(name, seed, permuted=permuted)}
+        for name in DATA
+        for permuted in (False, True)
+    ]
 
 
 def cell_lines(seed: int, args) -> list[dict]:
@@ -178,6 +188,7 @@ ROWS: dict[str, Callable] = {
     "cost50k": cost(50_000),
     "sorting": sorting,
     "verdict": verdict,
+    "few_links": eight_links,
 }
 ONCE = ("verdict", "cost20k", "cost50k")
 

@@ -45,7 +45,7 @@ class Support(NamedTuple):
         return {"support": self.score, "supported": self.supported}
 
 
-def standardised_smoothness(x: torch.Tensor, near: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+def standardised_smoothness(x: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
     """Return how smooth features are on a graph, in standard deviations of a permuted one (Moran's I), ``(S,)``.
 
     The sum over cells and their neighbours of products of centred values, standardised by its mean and variance over
@@ -57,14 +57,11 @@ def standardised_smoothness(x: torch.Tensor, near: torch.Tensor, order: torch.Te
         ``(n, S)`` values, at least four cells.
     near
         ``(n, k)`` positions of neighbours.
-    order
-        ``(n,)`` permutation of the cells to look at instead.
     """
     n, k = near.shape
     x = x - x.mean(dim=0)
     second = x.square().mean(dim=0).double().clamp(min=1e-30)
     kurtosis = x.double().pow(4).mean(dim=0) / second.square()
-    x = x if order is None else x[order]
     found = (x * F.embedding_bag(near, x, mode="sum")).sum(dim=0).double() / (n * k * second)
     edges = torch.arange(n).repeat_interleave(k) * n + near.ravel()
     back = near.ravel() * n + torch.arange(n).repeat_interleave(k)
@@ -93,6 +90,7 @@ def against_decoys(
     n_features: int,
     codes: NDArray[np.int64],
     *,
+    totals: torch.Tensor | None = None,
     false_share: float = FALSE_SHARE,
     seed: int = 0,
 ) -> Support:
@@ -112,7 +110,11 @@ def against_decoys(
     n_features
         Number of all features ``D``; those of no block are not supported.
     codes
-        ``(n,)`` batches within which values are permuted.
+        ``(n,)`` batches within which values are centred and permuted.
+    totals
+        ``(n,)`` sums of the cells if values are counts, normalised to 10,000 per cell and logged: copies then are
+        permuted counts, normalised by the cell they come to. A gene of which a cell's depth is all that its value tells
+        is no better than such a copy.
     false_share
         :math:`q`.
     seed
@@ -122,19 +124,29 @@ def against_decoys(
     score, decoys = np.zeros(n_features), [np.zeros(0)]
     seen = np.zeros(n_features, dtype=bool)
     by_code = np.argsort(codes, kind="stable")
+    group = torch.from_numpy(codes)
     for columns, x, near in blocks:
-        score[columns], seen[columns] = standardised_smoothness(x, near).numpy(), True
+        score[columns], seen[columns] = standardised_smoothness(_centred(x, group), near).numpy(), True
         for part in torch.split(x, TOGETHER, dim=1):
             for _ in range(copies):
                 order = np.empty(len(codes), dtype=np.int64)
                 order[by_code] = np.lexsort((rng.random(len(codes)), codes))
-                decoys.append(standardised_smoothness(part, near, torch.from_numpy(order)).numpy())
+                copy = part[torch.from_numpy(order)]
+                if totals is not None:
+                    copy = torch.log1p(torch.expm1(copy) * (totals[torch.from_numpy(order)] / totals)[:, None])
+                decoys.append(standardised_smoothness(_centred(copy, group), near).numpy())
     false = np.sort(np.concatenate(decoys))
     level = np.sort(score[seen])[::-1]
     n_false = (1 + len(false) - np.searchsorted(false, level, side="left")) / copies
     good = np.flatnonzero(n_false <= false_share * np.arange(1, len(level) + 1))
     limit = level[good[-1]] if len(good) else np.inf
     return Support(score, seen & (score >= limit))
+
+
+def _centred(x: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    """Return values ``(n, S)`` without the means of their batches."""
+    total = x.new_zeros(int(group.max()) + 1, x.shape[1]).index_add_(0, group, x)
+    return x - (total / torch.bincount(group).clamp(min=1)[:, None])[group]
 
 
 def sentence(name: str, selected: NDArray[np.bool_], supported: NDArray[np.bool_], share: float) -> str:

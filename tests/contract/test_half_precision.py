@@ -12,7 +12,8 @@ import smalti.model.parts._decoding as decoding
 from smalti.losses import info_nce
 from smalti.nn import WarmEncoder
 
-SPECS = [spec for spec in MODELS if spec.name in ("clue", "clue-poe", "mca-decoders", "modis", "unpaired", "fusion")]
+KINDS = ("clue", "clue-poe", "clue-counts", "mca", "mca-mma", "mca-decoders", "modis", "modis-label-free", "unpaired")
+SPECS = [spec for spec in MODELS if spec.name in (*KINDS, "unpaired-gumbel", "fusion")]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

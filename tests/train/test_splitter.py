@@ -126,3 +126,15 @@ def test_another_sampler_gets_the_training_cells_and_draws_positions_among_them(
     np.testing.assert_array_equal(given[0], splitter.train_idx)
     drawn = [batch["index"].tolist() for batch in splitter.train_dataloader()]
     assert drawn == [splitter.train_idx[[0, 1]].tolist(), splitter.train_idx[[5, -1]].tolist()]
+
+
+@pytest.mark.parametrize(("size", "shared"), [(10, True), (210, False)])
+def test_processes_share_validation_batches_unless_there_are_too_few(manager, monkeypatch, size, shared):
+    monkeypatch.setattr(_splitter, "VALIDATION_BATCH", size)
+    splitter = MosaicSplitter(manager, train_size=0.5, batch_size=10)
+    alone = [batch["index"].tolist() for batch in splitter.val_dataloader()]
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(_splitter, "rank_and_world", lambda rank=rank: (rank, 2))
+        parts.append([batch["index"].tolist() for batch in splitter.val_dataloader()])
+    assert parts == ([alone[0::2], alone[1::2]] if shared else [alone, alone])

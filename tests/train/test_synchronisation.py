@@ -21,7 +21,7 @@ ALLOWED = {
     "clue-gated": 2,  # the price of gates, twice
     "mca-gated": 2,
     "fusion": 4,  # whether the covariance of each pair can be factorised, and how many axes there are
-    "fusion-everything": 60,  # borrowed partners are found by cluster
+    "fusion-everything": 100,  # borrowed partners are found by cluster
     "manifold": 60,
     "manifold-metacell": 45,
 }

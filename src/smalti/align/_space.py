@@ -102,6 +102,8 @@ class MatchingSpace:
         ``(n, d + k)``; compare by Euclidean distance.
         """
         z = np.hstack([latents, self._evidence(name, components)])
+        if not len(z):  # a minibatch without the modality
+            return z
         side = self.names.index(name)
         for shift, anchors in self._corrections():
             near = anchors[side][1].kneighbors(z, return_distance=False)

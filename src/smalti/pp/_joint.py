@@ -13,7 +13,7 @@ from smalti._validate import check_in_range
 from ._cca import LinearCCA
 from ._completion import Completion, linked_modalities
 from ._harmony import HarmonyMap
-from ._pattern_scale import pattern_scales, presence_patterns
+from ._pattern_scale import pattern_scales, presence_patterns, stretch
 from ._shrinkage import NeighbourShrinkage, reliability
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ THETA = 1.0
 has keep together better (their share among 15 neighbours is 0.97, and 0.74 with 2)."""
 N_ROUNDS = 3
 """Rounds of step 5: three gentle ones mix better than one strong one (total 0.866 against 0.853 with a new donor)."""
+OPTIONS = ("ridge", "shrinkage", "n_neighbors", "weighted", "random_state")
 
 
 class LinearJoint:
@@ -52,6 +53,8 @@ class LinearJoint:
         Weight of a cell's neighbourhood in each round of step 5, in ``[0, 1]``; 0 leaves the step out.
     n_neighbors
         Neighbours per batch and pattern in step 5.
+    weighted
+        Whether components are weighted in step 2; without, what one modality alone sees counts, and so does its noise.
     random_state
         Seed of folds, clusters and samples.
 
@@ -66,9 +69,15 @@ class LinearJoint:
     """
 
     def __init__(
-        self, *, ridge: float = 0.01, shrinkage: float = 0.3, n_neighbors: int = 5, random_state: int = 0
+        self,
+        *,
+        ridge: float = 0.01,
+        shrinkage: float = 0.3,
+        n_neighbors: int = 5,
+        weighted: bool = True,
+        random_state: int = 0,
     ) -> None:
-        self.ridge, self.random_state = ridge, random_state
+        self.ridge, self.weighted, self.random_state = ridge, weighted, random_state
         self.shrinkage = check_in_range(shrinkage, 0, 1, "shrinkage")
         self.n_neighbors = n_neighbors
         self.cca: LinearCCA | None = None
@@ -135,7 +144,7 @@ class LinearJoint:
         self._fit_weights(arrays, rows, shared)
         z = self._blocks(arrays, rows, shared)
         self.patterns = pattern_scales(z, patterns, batches)
-        placed = (z * self._stretch(patterns)).astype(np.float32)
+        placed = (z * stretch(patterns, self.patterns)).astype(np.float32)
         covariates = {"batch": batches, "presence": patterns}
         self.harmony, self.neighbourhoods = [], []
         groups = np.char.add(np.char.add(batches, "|"), patterns)
@@ -181,7 +190,7 @@ class LinearJoint:
             raise ValueError(f"Expected at least one of the modalities {', '.join(self.weights)}, found none of them.")
         n_obs = len(next(iter(rows.values())))
         patterns = presence_patterns({name: row >= 0 for name, row in rows.items()})
-        z = self._blocks(arrays, rows, self._shared(arrays, rows, latent)) * self._stretch(patterns)
+        z = self._blocks(arrays, rows, self._shared(arrays, rows, latent)) * stretch(patterns, self.patterns)
         z[np.all([row < 0 for row in rows.values()], axis=0)] = np.nan
         if not mix:
             return z.astype(np.float32)
@@ -211,7 +220,7 @@ class LinearJoint:
             here = rows[name] >= 0
             x = z[rows[name][here]]
             weight = np.ones(z.shape[1], dtype=np.float32)
-            if shared is not None and shared[here].any():
+            if self.weighted and shared is not None and shared[here].any():
                 norm = np.linalg.norm(shared[here], axis=1, keepdims=True)
                 weight = reliability(x, shared[here] / np.maximum(norm, 1e-12), random_state=self.random_state)
             self.weights[name] = (weight / (float(x.std(axis=0).max()) or 1.0)).astype(np.float32)
@@ -261,21 +270,12 @@ class LinearJoint:
         out: Floats = np.hstack([*([] if shared is None else [shared]), *blocks]).astype(np.float64)
         return out
 
-    def _stretch(self, patterns: NDArray[np.str_]) -> Floats:
-        width = len(next(iter(self.patterns.values())))
-        kinds, code = np.unique(patterns, return_inverse=True)
-        out: Floats = np.stack([self.patterns.get(str(kind), np.ones(width)) for kind in kinds])[code.ravel()]
-        return out
-
     def state(self) -> dict[str, Any]:
         """Return everything that was fitted as nested dictionaries of plain arrays, lists and numbers."""
         if self.completion is None:
             raise NotFittedError("This LinearJoint was not fitted. Call `fit` first.")
         return {
-            "ridge": self.ridge,
-            "shrinkage": self.shrinkage,
-            "n_neighbors": self.n_neighbors,
-            "random_state": self.random_state,
+            **{name: getattr(self, name) for name in OPTIONS},
             "cca": None if self.cca is None else self.cca.state(),
             "completion": self.completion.state(),
             "weights": {name: w.copy() for name, w in self.weights.items()},
@@ -288,7 +288,7 @@ class LinearJoint:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Return the object that :meth:`state` describes."""
-        new = cls(**{k: state[k] for k in ("ridge", "shrinkage", "n_neighbors", "random_state")})
+        new = cls(**{k: state[k] for k in OPTIONS if k in state})
         new.cca = None if state["cca"] is None else LinearCCA.from_state(state["cca"])
         new.completion = Completion.from_state(state["completion"])
         new.weights = {str(k): np.asarray(v, dtype=np.float32) for k, v in state["weights"].items()}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -65,4 +67,20 @@ def pattern_scales(z: Floats, patterns: NDArray[np.str_], batch: NDArray[np.str_
             ratio = np.sqrt(np.divide(reference, own, out=np.ones_like(own), where=own > 0))
             ratio = np.clip(ratio, 1 / MAX_STRETCH, MAX_STRETCH)
             out[str(kind)] = ratio * np.sqrt(reference.sum() / (ratio**2 * own).sum())
+    return out
+
+
+def stretch(patterns: NDArray[np.str_], scales: Mapping[str, Floats]) -> Floats:
+    """Return the factors of every cell, ``(n_obs, d)``, given those of each pattern; 1 for patterns without any.
+
+    Parameters
+    ----------
+    patterns
+        ``(n_obs,)`` presence pattern of each cell.
+    scales
+        ``{pattern: (d,)}``, see :func:`pattern_scales`.
+    """
+    width = len(next(iter(scales.values())))
+    kinds, code = np.unique(patterns, return_inverse=True)
+    out: Floats = np.stack([scales.get(str(kind), np.ones(width)) for kind in kinds])[code.ravel()]
     return out

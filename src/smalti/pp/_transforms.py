@@ -34,7 +34,8 @@ class LSI(LinearTransform):
     batch_center
         Subtract from each batch its mean.
     random_state
-        Seed of the starting vector of the decomposition, which is exact; it decides nothing but rounding.
+        Seed of the first vectors of the decomposition. It decides nothing but rounding, and how components that do not
+        stand out of the noise are turned among each other.
 
     Attributes
     ----------
@@ -99,7 +100,8 @@ class PCA(LinearTransform):
     batch_center
         Subtract from each batch its mean.
     random_state
-        Seed of the starting vector of the decomposition, which is exact; it decides nothing but rounding.
+        Seed of the first vectors of the decomposition. It decides nothing but rounding, and how components that do not
+        stand out of the noise are turned among each other.
 
     Attributes
     ----------
@@ -160,7 +162,8 @@ class CLR(LinearTransform):
     batch_center
         Subtract from each batch its mean.
     random_state
-        Seed of the starting vector of the decomposition, which is exact; it decides nothing but rounding.
+        Seed of the first vectors of the decomposition. It decides nothing but rounding, and how components that do not
+        stand out of the noise are turned among each other.
 
     Attributes
     ----------

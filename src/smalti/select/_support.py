@@ -43,11 +43,11 @@ def own_support(values: Values, rows: NDArray[np.int64], selected: NDArray[np.bo
     chosen = np.flatnonzero(selected)
     if len(chosen) <= LEAST_DRAWN - 1:
         return Support(np.zeros(len(selected)), np.zeros(len(selected), dtype=bool))
-    x = values.read(rows)
+    x, (raw, totals) = values.read(rows), values.unscaled(rows)
     blocks = [(np.flatnonzero(~selected), chosen)]
     blocks += [(part, np.setdiff1d(chosen, part)) for part in leave_out(chosen, seed)]
-    drawn = ((part, x[:, part], neighbours(x[:, drawing])) for part, drawing in blocks if len(part))
-    return against_decoys(drawn, len(selected), values.batch[rows], seed=seed)
+    drawn = ((part, raw[:, part], neighbours(x[:, drawing])) for part, drawing in blocks if len(part))
+    return against_decoys(drawn, len(selected), values.batch[rows], totals=totals, seed=seed)
 
 
 def own_supports(values: Values, rows: NDArray[np.int64], seed: int) -> Supports:
@@ -76,7 +76,7 @@ def shared_support(
     out = {}
     for i, (name, each) in enumerate(values.items()):
         others = torch.cat([v[:, np.flatnonzero(selected[other])] for other, v in x.items() if other != name], dim=1)
-        d = each.n_features
-        blocks = [] if others.shape[1] < LEAST_DRAWN else [(np.arange(d), x[name], neighbours(others))]
-        out[name] = against_decoys(blocks, d, each.batch[rows[:, i]], seed=seed)
+        d, (raw, totals) = each.n_features, each.unscaled(rows[:, i])
+        blocks = [] if others.shape[1] < LEAST_DRAWN else [(np.arange(d), raw, neighbours(others))]
+        out[name] = against_decoys(blocks, d, each.batch[rows[:, i]], totals=totals, seed=seed)
     return out

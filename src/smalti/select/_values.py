@@ -19,7 +19,7 @@ from smalti.data import (
     refuse_view,
     row_maps,
 )
-from smalti.nn import ScaledInput
+from smalti.nn import ScaledInput, SparseRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,6 +106,16 @@ class Values:
     def read(self, rows: NDArray[np.int64]) -> torch.Tensor:
         """Return ``(len(rows), D)`` standardised values; rows are those of the modality."""
         return self._read(rows) if self._cache is None else self._cache[rows]
+
+    def unscaled(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return ``(len(rows), D)`` values before standardisation and, of counts, the sums of the rows."""
+        x = self._reader.read(rows)
+        found = self.layer.normalised(x, torch.from_numpy(self.batch[rows]))
+        dense = found.to_dense(len(self.names)) if isinstance(found, SparseRows) else found
+        values = dense[:, torch.from_numpy(self.columns)]
+        if not self.layer.log:
+            return values, None
+        return values, (x.row_sums() if isinstance(x, SparseRows) else x.sum(dim=1)).clamp(min=1e-8)
 
     def remove(self, weight: NDArray[np.float64]) -> None:
         """Take the score along ``weight``, ``(D,)``, out of every feature by regression over all rows."""

@@ -6,6 +6,7 @@ from ._adversarial import AdversarialPlan
 from ._balanced import BalancedBatchSampler
 from ._callbacks import EveryEpochs, RestoreBest, SeedEpochs, WriteCheckpoint
 from ._carry import CarryState
+from ._compile import compiled
 from ._history import History, joined
 from ._locality import Locality
 from ._options import PlanOptions
@@ -19,6 +20,7 @@ from ._streaming import StreamedBatches
 from ._tell_time import TellTime
 
 __all__ = [
+    "compiled",
     "AdversarialPlan",
     "BalancedBatchSampler",
     "EveryEpochs",

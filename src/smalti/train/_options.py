@@ -47,6 +47,10 @@ class PlanOptions:
     gate_lr: float = 1e-2
     """Peak learning rate of the parameters of gates, which have no weight decay."""
 
+    compile: bool | str = False
+    """Whether encoders and decoders run compiled (:func:`torch.compile`, with a backend of that name). It takes a
+    minute at the start and pays in long trainings on a GPU."""
+
     def __post_init__(self) -> None:
         for name in ("lr", "gate_lr", "weight_decay", "n_steps_warmup"):
             check_positive(getattr(self, name), name, allow_zero=True)

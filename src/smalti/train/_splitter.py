@@ -15,6 +15,7 @@ from smalti.data import Ahead, PackedBatch, ResidentDataset, can_reside, residen
 
 from ._locality import Locality
 from ._paired import MosaicBatchSampler
+from ._sampler import rank_and_world
 from ._streaming import StreamedBatches
 
 if TYPE_CHECKING:
@@ -149,7 +150,10 @@ class MosaicSplitter(LightningDataModule):
         return self._loader(self.train_idx, self.sampler, lambda: self.sampler.windows())
 
     def val_dataloader(self) -> DataLoader[Any] | StreamedBatches | Ahead | list[Any]:
-        """Return the loader of validation batches, in a fixed order that spreads patterns over batches."""
+        """Return the loader of validation batches, in a fixed order that spreads patterns over batches.
+
+        Several processes share the batches, unless there are too few for all: then each has all of them.
+        """
         if self.n_val == 0:
             return []
         rng = np.random.default_rng(self.seed)
@@ -164,7 +168,11 @@ class MosaicSplitter(LightningDataModule):
             )
             order = self.locality.order(rng, np.arange(self.n_val), ends * self.n_val // n_batches)
             windows = np.diff(ends, prepend=0).tolist()
-        return self._loader(self.val_idx, [part.tolist() for part in np.array_split(order, n_batches)], lambda: windows)
+        batches = [part.tolist() for part in np.array_split(order, n_batches)]
+        rank, world = rank_and_world()
+        if self.locality is None and n_batches >= world:
+            batches = batches[rank::world]
+        return self._loader(self.val_idx, batches, lambda: windows)
 
     @property
     def device(self) -> torch.device:

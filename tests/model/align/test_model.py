@@ -323,6 +323,8 @@ def test_matching_uses_the_block_for_matching_before_and_after_storage_and_for_n
     assert np.allclose(unit_rows(by_hand[0]), x, atol=1e-4)
     assert np.allclose(unit_rows(by_hand[1]), y, atol=1e-4)
     assert foscttm(x, y) <= foscttm(own, other) + 0.02
+    one_by_one = model.get_latent_representation(modality="a", block="aligned", batch_size=40)  # some without "a"
+    assert np.allclose(one_by_one, z["a"], atol=1e-5, equal_nan=True)
     partner = model.match("a", "b", by="alignment").plan.partner
     model.save(tmp_path / "model")
     loaded = UnpairedCCA.load(tmp_path / "model", mdata)

@@ -11,7 +11,7 @@ import torch
 from smalti._support import FALSE_SHARE, Support, against_decoys, leave_out, neighbours
 from smalti._validate import check_keys
 from smalti.data import fit_scaled, looks_like_counts, make_reader
-from smalti.nn import DrawnGate, ScaledInput
+from smalti.nn import DrawnGate, ScaledInput, SparseRows
 
 from ._host import MosaicHost
 from ._local_power import local_power
@@ -105,24 +105,29 @@ class GateSupportMixin(MosaicHost):
         n = self.module.inputs.gates[modality].n_features
         if len(cells) < 20:
             return Support(np.zeros(n), np.zeros(n, dtype=bool))
-        values, codes = self._standardised_values(modality, cells)
+        layer, rows, codes = self._fitted_values(modality, cells)
+        found = layer.normalised(rows, torch.from_numpy(codes))
+        values = found.to_dense(n) if isinstance(found, SparseRows) else found
+        totals = None
+        if layer.log:
+            totals = (rows.row_sums() if isinstance(rows, SparseRows) else rows.sum(dim=1)).clamp(min=1e-8)
         blocks = (
-            (part, values[:, part], neighbours(self._latent_without(modality, part, cells)))
+            (part, values[:, torch.from_numpy(part)], neighbours(self._latent_without(modality, part, cells)))
             for part in leave_out(np.arange(n), self.random_state)
         )
-        return against_decoys(blocks, n, codes, false_share=false_share, seed=self.random_state)
+        return against_decoys(blocks, n, codes, totals=totals, false_share=false_share, seed=self.random_state)
 
-    def _standardised_values(self, modality: str, cells: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.int64]]:
-        """Return values of some cells, counts log-normalised, standardised within batches, and codes of batches."""
+    def _fitted_values(
+        self, modality: str, cells: NDArray[np.int64]
+    ) -> tuple[ScaledInput, SparseRows | Tensor, NDArray[np.int64]]:
+        """Return what standardises the values of some cells within batches, their raw values, and codes of batches."""
         manager = self.adata_manager
         n = self.module.inputs.gates[modality].n_features
         field = next(f for f in manager.modality_fields if f.name == modality)
         x = field.get_field_data(manager.adata)[manager.row_maps()[modality][cells]]
         codes = np.unique(self._batch_names(cells), return_inverse=True)[1].astype(np.int64)
-        layer = ScaledInput(n, int(codes.max()) + 1, log=looks_like_counts(x))
-        fit_scaled(layer, x, codes)
-        values = layer(make_reader(x).read(np.arange(len(cells))), torch.from_numpy(codes))
-        return values.clamp_(-10, 10), codes
+        layer = fit_scaled(ScaledInput(n, int(codes.max()) + 1, log=looks_like_counts(x)), x, codes)
+        return layer, make_reader(x).read(np.arange(len(cells))), codes
 
     def local_gate_power(self, modality: str, *, groupby: str | None = None) -> pd.DataFrame:
         """Say what the features that local gates select predict, against as many others, for held-out cells.
@@ -158,7 +163,8 @@ class GateSupportMixin(MosaicHost):
             here = here & mdata.obs[groupby].notna().to_numpy()
         rng = np.random.default_rng(self.random_state)
         cells = np.sort(rng.permutation(np.flatnonzero(here))[:SUPPORT_CELLS])
-        values, _ = self._standardised_values(modality, cells)
+        layer, rows, codes = self._fitted_values(modality, cells)
+        values = layer(rows, torch.from_numpy(codes)).clamp_(-10, 10)
         target: NDArray[Any]
         if groupby is not None:
             target = mdata.obs[groupby].iloc[cells].astype(str).to_numpy()

@@ -15,7 +15,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from smalti._errors import NonFiniteLossError
 from smalti.nn import SparseRows
-from smalti.train import CarryState, RestoreBest, StopTogether, joined
+from smalti.train import CarryState, RestoreBest, StopTogether, compiled, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def run_training(model: MosaicHost, runner: TrainRunner, earlier: dict[str, Any]
             failures.append(error)
 
     trainer.fit = kept  # scvi-tools prints a riddle about any error and gives the model up
-    with _stop_gently(trainer) as asked:
+    with _stop_gently(trainer) as asked, compiled(model.module, runner.training_plan.options.compile):
         runner()
     plan = runner.training_plan
     for callback in trainer.callbacks:

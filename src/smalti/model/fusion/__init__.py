@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ._clusters import start_clusters
+from ._clusters import joint_clusters, joint_latent
 from ._model import FusionClustering
 from ._options import FusionOptions, FusionWeights
 
-__all__ = ["FusionClustering", "FusionOptions", "FusionWeights", "start_clusters"]
+__all__ = ["FusionClustering", "FusionOptions", "FusionWeights", "joint_clusters", "joint_latent"]

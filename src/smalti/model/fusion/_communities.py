@@ -42,7 +42,7 @@ class CommunityTree(NamedTuple):
         return np.unique(name, return_inverse=True)[1][self.leaves].astype(np.int64)
 
 
-def grow_tree(z: NDArray[np.floating], n_clusters: int, random_state: int) -> CommunityTree:
+def grow_tree(z: NDArray[np.floating], n_clusters: int, random_state: int, *, n_spaces: int = 1) -> CommunityTree:
     r"""Find communities of the graph of nearest neighbours (Leiden), and join them by normalised association.
 
     The two clusters join first between which most edges run for their sizes, :math:`e_{ij} / \sqrt{n_i n_j}`. Lowering
@@ -56,16 +56,19 @@ def grow_tree(z: NDArray[np.floating], n_clusters: int, random_state: int) -> Co
         Clusters that will be wanted at most.
     random_state
         Seed.
+    n_spaces
+        Embeddings of the same width that stand side by side in ``z``; their graphs are added.
     """
-    links = kneighbors_graph(z, min(N_NEIGHBORS, len(z) - 1))
-    links = links.maximum(links.T)
+    links = sum(_neighbour_graph(space) for space in np.split(z, n_spaces, axis=1))
     upper = sp.triu(links).tocoo()
     graph = igraph.Graph(n=len(z), edges=np.column_stack([upper.row, upper.col]).tolist())
     resolution = RESOLUTION
     try:
         while True:
             igraph.set_random_number_generator(random.Random(random_state))
-            found = graph.community_leiden("modularity", resolution=resolution, n_iterations=4)
+            found = graph.community_leiden(
+                "modularity", weights=upper.data.tolist(), resolution=resolution, n_iterations=4
+            )
             leaves = np.asarray(found.membership, dtype=np.int64)
             if (np.bincount(leaves) >= STRAY).sum() >= 2 * n_clusters or resolution > MAX_RESOLUTION:
                 break
@@ -76,19 +79,26 @@ def grow_tree(z: NDArray[np.floating], n_clusters: int, random_state: int) -> Co
     return CommunityTree(leaves, _merges(z, links, leaves))
 
 
-def graph_clusters(z: NDArray[np.floating], n_clusters: int, random_state: int) -> NDArray[np.int64]:
+def graph_clusters(
+    z: NDArray[np.floating], n_clusters: int, random_state: int, *, n_spaces: int = 1
+) -> NDArray[np.int64]:
     """Return as many clusters of a community tree as are wanted, ``(n,)`` from 0.
 
     Where there are fewer communities than that, the widest are split by k-means. Cells on a border go to the cluster of
     most of their neighbours (a gain of up to .005 of adjusted Rand index, nowhere a loss).
     """
-    out = _as_neighbours(z, grow_tree(z, n_clusters, random_state).cut(n_clusters))
+    out = _as_neighbours(z, grow_tree(z, n_clusters, random_state, n_spaces=n_spaces).cut(n_clusters))
     for new in range(int(out.max()) + 1, n_clusters):
         spread = [((z[out == j] - z[out == j].mean(axis=0)) ** 2).sum() for j in range(new)]
         widest = np.flatnonzero(out == int(np.argmax(spread)))
         halves = KMeans(2, n_init=3, random_state=random_state).fit_predict(z[widest])
         out[widest[halves == 1]] = new
     return out
+
+
+def _neighbour_graph(z: NDArray[np.floating]) -> sp.csr_matrix:
+    links = kneighbors_graph(z, min(N_NEIGHBORS, len(z) - 1))
+    return links.maximum(links.T)
 
 
 def _as_neighbours(z: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:

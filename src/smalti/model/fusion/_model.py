@@ -30,7 +30,7 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
     .. math:: e = \sum_v w_v N(h_v(x_v)) \Big/ \sum_v w_v, \qquad P = \mathrm{softmax}\, f(e)
 
     over the modalities that a cell has, with :math:`N` to unit length. Stage I trains the encoders; then the head is
-    fitted to communities of the joint linear latent (:class:`~smalti.pp.LinearJoint`), in which all cells have a place,
+    fitted to communities of joint linear latents (:class:`~smalti.pp.LinearJoint`), in which all cells have a place,
     and in stages II and III encoders and head learn to tell these apart; in stage III the weights :math:`w_v` are
     learnt as well. The objective is
 

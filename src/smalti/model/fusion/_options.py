@@ -9,7 +9,7 @@ from smalti._validate import check_choice, check_count, check_in_range, check_po
 from smalti.model.base import Options
 
 Start = Literal["joint", "graph", "kmeans"]
-"""How the head starts: from communities (Leiden, joined by normalised association) of the joint linear latent of all
+"""How the head starts: from communities (Leiden, joined by normalised association) of joint linear latents of all
 cells (:class:`~smalti.pp.LinearJoint`); of the fused embedding of paired cells; or by k-means on that."""
 Balance = Literal["equal", "proportional"]
 """How many cells of a batch teach each cluster: the same number, or in proportion to its size."""

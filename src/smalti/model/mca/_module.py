@@ -260,8 +260,8 @@ class MCAModule(MosaicModule):
     ) -> LossOutput:
         """Return the weighted sum of all terms; every term is logged.
 
-        In distributed training the contrastive rows see the embeddings of all processes; validation batches are the
-        same in every process and stay apart.
+        In distributed training the contrastive rows see the embeddings of all processes; validation batches stay
+        apart.
         """
         present = inference_outputs["present"]
         unimodal, fused = inference_outputs["unimodal"], inference_outputs["fused"]
