@@ -261,13 +261,13 @@ MODELS += [
 ]
 
 FUSION_OPTIONS = FusionOptions(n_latent=5, n_hidden=16, n_layers=1)
-FUSION_TERMS = ("nll_a", "nll_b", "nll_c", "data", "correlation", "agreement", "pseudo", "coverage")
+FUSION_TERMS = ("nll_a", "nll_b", "nll_c", "data", "correlation", "agreement")
 
 fusion = ModelSpec(
     name="fusion",
     cls=FusionClustering,
     kwargs={"n_clusters": 3, "options": FUSION_OPTIONS},
-    terms=FUSION_TERMS,
+    terms=(*FUSION_TERMS, "start"),
     fitted_afterwards=(  # where the best epoch was before the head started
         "started",
         "n_used",
@@ -288,9 +288,9 @@ MODELS += [
             "options": replace(
                 FUSION_OPTIONS, max_clusters=8, unpaired="borrow", balance="equal", start="kmeans", momentum=0.5
             ),
-            "weights": FusionWeights(consistency=0.5, permuted=1.0, permuted_correlation=0.1),
+            "weights": FusionWeights(pseudo=1.0, consistency=0.5, permuted=1.0, permuted_correlation=0.1),
         },
-        terms=(*FUSION_TERMS, "consistency", "permuted", "permuted_correlation"),
+        terms=(*FUSION_TERMS, "pseudo", "coverage", "consistency", "permuted", "permuted_correlation"),
     ),
 ]
 

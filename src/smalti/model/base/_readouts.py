@@ -140,7 +140,7 @@ class ReadoutMixin(TrainingMixin):
                 parts.append(self._latent(minibatch, chosen, modality).float().cpu().numpy())
         return np.concatenate(parts)
 
-    def _tell_block(self, block: Any, mdata: MuData) -> None:
+    def _tell_block(self, block: Any, mdata: MuData | None) -> None:
         """Say what a user should know of a block on these data; nothing by default."""
 
     def _joint_axes(self) -> str | None:

@@ -203,8 +203,10 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
     def _latent(self, minibatch: MosaicBatch, block: Channel, modality: str | None) -> torch.Tensor:
         return self.module.embed(minibatch, block, modality)
 
-    def _tell_block(self, block: Channel, mdata: MuData) -> None:
+    def _tell_block(self, block: Channel, mdata: MuData | None) -> None:
         """Say which channel training cells and a query share, where the root channel of both is not the same thing."""
+        if mdata is None:  # whoever reads the data says so
+            return
         lacking = [name for name in self.modalities if name not in mdata.mod]
         shared = tuple(name for name in self.modalities if name in mdata.mod)
         if block != "root" or not lacking or not shared:
