@@ -49,11 +49,11 @@ class ChannelFusion(nn.Module):
         channels: Sequence[tuple[int, ...]],
         width: int,
         *,
-        n_layers: int,
-        n_heads: int,
-        dropout_rate: float,
-        wiring: Wiring,
-        readout_dropout: float,
+        n_layers: int = 3,
+        n_heads: int = 4,
+        dropout_rate: float = 0.0,
+        wiring: Wiring = "pre_norm",
+        readout_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.n_modalities, self.channels, self.width = n_modalities, tuple(channels), width
