@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -53,23 +53,11 @@ class ChannelTransformer(ChannelFusion):
         channels: Sequence[tuple[int, ...]],
         width: int,
         *,
-        n_layers: int = 3,
-        n_heads: int = 4,
         n_fusion: int = 4,
-        dropout_rate: float = 0.0,
         wiring: Wiring = "pre_norm",
-        readout_dropout: float = 0.0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            n_modalities,
-            channels,
-            width,
-            n_layers=n_layers,
-            n_heads=n_heads,
-            dropout_rate=dropout_rate,
-            wiring=wiring,
-            readout_dropout=readout_dropout,
-        )
+        super().__init__(n_modalities, channels, width, wiring=wiring, **options)
         self.n_fusion = n_fusion
         membership = torch.zeros(len(self.channels), n_modalities, dtype=torch.bool)
         for row, channel in enumerate(self.channels):

@@ -38,8 +38,8 @@ def fusion(
 
     For every pair of modalities a table: of the cells that the first puts into a cluster (row), the share that the
     second puts into each cluster (column). Then the agreement of the modalities of each cell by cluster, lowest median
-    first: cells at its left are what to look at. And, where the number of clusters was chosen, the stability on which
-    it was chosen.
+    first: cells at its left are what to look at. And, where the number of clusters was chosen, that on which two
+    halves of the cells agree, less that on which they do not, by which it was chosen.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def fusion(
 
     Returns
     -------
-    The axes: tables, agreement, and stability if there is one.
+    The axes: tables, agreement, and what halves agree on if the number of clusters was chosen.
 
     Raises
     ------
@@ -150,11 +150,12 @@ def _draw_agreement(ax: Axes, clusters: pd.Series, agreement: pd.Series) -> None
 
 
 def _draw_stability(ax: Axes, curve: dict[str, Any], chosen: int) -> None:
+    known = "information" in curve  # files of earlier versions have the Rand index alone
     ax.axvline(chosen, color=UNKNOWN, linewidth=6, zorder=0)
     ax.errorbar(
         curve["n_clusters"],
-        curve["stability"],
-        yerr=curve["standard_error"],
+        curve["information" if known else "stability"],
+        yerr=curve["information_error" if known else "standard_error"],
         color=OKABE_ITO[0],
         linewidth=1.2,
         marker="o",
@@ -163,7 +164,7 @@ def _draw_stability(ax: Axes, curve: dict[str, Any], chosen: int) -> None:
     ax.set_title("number of clusters", fontsize=10, color=INK, loc="left", weight="bold")
     ax.set_title(f"chosen: {chosen}", fontsize=8, color=QUIET, loc="right")
     ax.set_xlabel("clusters", fontsize=8, color=QUIET)
-    ax.set_ylabel("agreement of two halves", fontsize=8, color=QUIET)
+    ax.set_ylabel("halves agree on (nats)" if known else "agreement of two halves", fontsize=8, color=QUIET)
     _plain(ax)
 
 

@@ -13,6 +13,7 @@ import smalti as sm
 from smalti import simulate
 from smalti._mudata import build_mudata
 from smalti.model import FusionClustering, FusionWeights
+from smalti.model.fusion import joint_clusters, joint_latent
 
 QUICK = {"progress": False, "accelerator": "cpu"}
 
@@ -61,6 +62,23 @@ def test_clusters_that_only_both_modalities_tell_apart_are_found() -> None:
     assert accuracy(code[800:], model.predict(held_out)) > 0.9
     for _, column in model.predict_by_modality(held_out).items():  # four types in five can be told by chance alone
         assert accuracy(code[800:], column) < 0.83
+
+
+def test_the_start_is_computed_once_and_kept_to(monkeypatch) -> None:
+    made = []
+
+    def counted(*arguments):
+        made.append(joint_latent(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("smalti.model.fusion._training.joint_latent", counted)
+    mdata, _ = half_blind(200)
+    FusionClustering.setup_mudata(mdata)
+    model = FusionClustering(mdata, n_clusters=5, options={"stages": (0.2, 0.6)})
+    model.train(6, **QUICK)
+    assert len(made) == 1
+    expected = joint_clusters(made[0], 5, model.random_state)
+    np.testing.assert_array_equal(model.module.first_clusters.numpy(), expected)
 
 
 def test_new_cells_get_clusters_from_any_subset_of_modalities(fitted) -> None:

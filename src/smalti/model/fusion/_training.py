@@ -108,7 +108,7 @@ class FusionTraining(MosaicModel):
         elif self.options.guard:
             self._guard()
         wanted = self.weights.start > 0 and self.options.start == "joint"
-        if wanted and module.first_clusters is None and module.started:
+        if wanted and module.first_clusters is None and module.started:  # a training that goes on
             labels = joint_clusters(self._joint_latent(), module.n_clusters, self.random_state)
             module.first_clusters = torch.from_numpy(labels).to(module.device)
 
@@ -136,7 +136,9 @@ class FusionTraining(MosaicModel):
         if self.options.start == "joint":
             space = self._joint_latent()
             self._choose_number(space[np.isfinite(space).all(axis=1)])
-            labels = joint_clusters(space, module.n_clusters, self.random_state)[self._training_cells()]
+            first = joint_clusters(space, module.n_clusters, self.random_state)
+            module.first_clusters = torch.from_numpy(first).to(module.device)
+            labels = first[self._training_cells()]
             rows = np.flatnonzero(labels >= 0)
             labels = labels[rows]
         else:
