@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import fields
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ from scvi.train import TrainRunner
 
 from smalti._compat import runs_elsewhere
 from smalti._files import check_writable
-from smalti._validate import check_count
+from smalti._validate import check_count, check_keys, check_path
 from smalti.nn import GateSchedule
 from smalti.train import (
     AdversarialPlan,
@@ -42,6 +43,7 @@ from ._running import quiet, run_training, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -153,6 +155,11 @@ class TrainingMixin(GateMixin):
         if batch_size is None or batch_size == "auto":
             batch_size = max(self.default_batch_size, self.least_batch_size())
         check_count(batch_size, "batch_size")
+        for given, what in ((plan_kwargs, "plan_kwargs"), (trainer_kwargs, "trainer_kwargs")):
+            if not isinstance(given, Mapping | None):
+                raise TypeError(f"Expected `{what}` to be a dictionary, found {given!r}.")
+        if num_workers != 0:
+            check_count(num_workers, "num_workers")
         if n_threads is not None:
             check_count(n_threads, "n_threads")
         options = {"logger": False, **(trainer_kwargs or {})}  # plans keep the history
@@ -173,6 +180,8 @@ class TrainingMixin(GateMixin):
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
         max_epochs = check_count(max_epochs, "max_epochs")
         self.n_epochs_ = max_epochs
+        check_keys(plan_kwargs or {}, [each.name for each in fields(PlanOptions)], "Option of `plan_kwargs`")
+        update = PlanOptions(**{**self.plan_defaults(), **(plan_kwargs or {})})
         check_every = epochs_between_checks(max_epochs, splitter)
         gated = self.gate_names()
         stops = bool(early_stopping and splitter.n_val and not gated)  # gates need their schedule
@@ -192,11 +201,12 @@ class TrainingMixin(GateMixin):
                 # after validation, so that a checkpoint of the epoch knows the result
                 callbacks.append(EarlyStopping(MONITOR, patience=patience, check_on_train_epoch_end=False))
         if checkpoint is not None:
+            checkpoint = check_path(checkpoint, "checkpoint")
             check_writable(checkpoint)
-            identity = training_identity(self, splitter)
+            identity = training_identity(self, splitter, update)
             callbacks.append(WriteCheckpoint(checkpoint, identity=identity))
-            if resume and Path(checkpoint).exists():
-                options["ckpt_path"] = str(safe_checkpoint(Path(checkpoint), identity))
+            if resume and checkpoint.exists():
+                options["ckpt_path"] = str(safe_checkpoint(checkpoint, identity, max_epochs))
         if progress != "auto":
             options["enable_progress_bar"] = progress
         plan_cls = AdversarialPlan if self.uses_adversary else MosaicPlan
@@ -205,7 +215,7 @@ class TrainingMixin(GateMixin):
             torch.manual_seed(self.random_state)
             self._before_training(splitter)
             self.module.train()  # Lightning keeps the mode, and inference leaves the network in evaluation mode
-            plan = plan_cls(self.module, PlanOptions(**{**self.plan_defaults(), **(plan_kwargs or {})}))
+            plan = plan_cls(self.module, update)
             runner = TrainRunner(
                 self,
                 training_plan=plan,
