@@ -48,7 +48,7 @@ def test_a_curve_has_one_dimension_and_a_square_two(d, scale) -> None:
     mdata = curve() if d == 1 else simulate.overlap_charts(300, n_burst=20)
     model = build(mdata, n_latent="auto", options={"burst_scale": scale})
     assert model.n_latent == d
-    assert model.get_latent_representation().shape[1] == d
+    assert model.module.n_latent == d
 
 
 def test_what_was_tried_is_kept_and_the_network_is_that_of_the_dimension(tmp_path, monkeypatch) -> None:
