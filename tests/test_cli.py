@@ -342,3 +342,16 @@ def test_links_are_read_from_a_table(source: Path, tmp_path: Path) -> None:
     run("fit", source, "-o", target, "--model", "unpairedcca", "--epochs", 1, "--links", tmp_path / "links.tsv")
     assert "X_unpairedcca" in read(target).obsm
     assert "unpairedcca" in run("fit", source, "-o", tmp_path / "x.h5mu", "--links", tmp_path / "links.tsv", ok=False)
+
+
+def test_with_three_links_four_are_asked_for(source: Path, tmp_path: Path) -> None:
+    mdata = read(source)
+    links = pd.DataFrame({"a": mdata["a"].var_names[:3], "b": mdata["b"].var_names[:3]})
+    links.to_csv(tmp_path / "three.tsv", sep="\t", index=False)
+    with no_pull():
+        a = mdata["a"][:50].copy()
+        b = mdata["b"][~mdata["b"].obs_names.isin(a.obs_names)].copy()
+        mudata.MuData({"a": a, "b": b}).write(tmp_path / "apart.h5mu")  # no pairs
+    where = (tmp_path / "apart.h5mu", "-o", tmp_path / "three.h5mu")
+    said = run("fit", *where, "--model", "unpairedcca", "--epochs", 1, "--links", tmp_path / "three.tsv")
+    assert "at least 4 links" in " ".join(said.split())

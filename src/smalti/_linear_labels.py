@@ -81,13 +81,18 @@ def linear_probabilities(fitted: Fitted, x: NDArray[np.float32], n_labels: int) 
 
 def left_out(x: NDArray[np.float32], labels: Codes, known: NDArray[np.bool_]) -> Codes:
     """Return predictions of the ``known`` samples, each from a fit without it (five folds, fewer for small classes)."""
-    at, n_labels = np.flatnonzero(known), int(labels.max()) + 1
+    return left_out_probabilities(x, labels, known, int(labels.max()) + 1).argmax(axis=1)
+
+
+def left_out_probabilities(x: NDArray[np.float32], labels: Codes, known: NDArray[np.bool_], n_labels: int) -> Floats:
+    """Return probabilities of the ``known`` samples, ``(n_known, n_labels)``, each from a fit without it."""
+    at = np.flatnonzero(known)
     fewest = int(np.unique(labels[at], return_counts=True)[1].min())
-    found = np.empty(len(at), np.int64)
+    found = np.empty((len(at), n_labels))
     for fit, out in StratifiedKFold(min(N_FOLDS, fewest), shuffle=True, random_state=0).split(at, labels[at]):
         some = np.zeros_like(known)
         some[at[fit]] = True
-        found[out] = linear_probabilities(fit_linear(x, labels, some), x[at[out]], n_labels).argmax(axis=1)
+        found[out] = linear_probabilities(fit_linear(x, labels, some), x[at[out]], n_labels)
     return found
 
 

@@ -116,3 +116,20 @@ def test_the_square_is_recovered_from_three_co_observed_states() -> None:
     model.train(**QUICK)
     assert stress(model.get_latent_representation(), mdata.obsm["truth"]) < 0.01
     assert model.registration_table()["scale"].dropna().between(0.9, 1.1).all()
+
+
+def test_decoding_is_kept_to_the_part_that_a_modality_saw(fitted) -> None:
+    model, mdata = fitted
+    truth = mdata.obsm["truth"]
+    found = model.decode("cubic", keep_outside=True)
+    seen = np.isfinite(model.get_latent_representation(modality="cubic")[:, 0])  # below 0.6
+    assert found["covered"][seen].mean() > 0.95
+    assert found["covered"][truth[:, 0] > 0.8].mean() < 0.3
+    assert np.isfinite(found.to_numpy(float)).all()
+    missing = model.decode("cubic", indices=~seen)
+    assert (missing.isna().any(axis=1) == ~missing["covered"]).all()
+    x = model.cell_components()
+    error = found.iloc[:, 1:].to_numpy()[seen] - x.values["cubic"][x.maps["cubic"][seen]]
+    assert np.square(error).mean() < 0.5 * x.values["cubic"].var(axis=0).mean()
+    with pytest.raises(ValueError, match="nothing"):
+        model.decode("nothing")

@@ -12,7 +12,7 @@ from smalti import simulate
 from smalti._linear_labels import fit_linear, left_out, linear_probabilities
 from smalti.model import MODIS
 from smalti.model.modis._cluster_share import cluster_share
-from smalti.model.modis._label_floor import USUAL, LabelFloor
+from smalti.model.modis._label_floor import PLAIN, USUAL, LabelFloor
 
 N, K = 400, 3
 
@@ -71,7 +71,7 @@ def test_classes_of_other_modalities_keep_what_the_network_gives_them(rng):
     network = rng.dirichlet(np.ones(K + 1), size=N)
     floor = LabelFloor()
     floor.fit("a", x, labels, network, np.zeros(N, bool))
-    floor.temperatures["a"] = 1.0
+    floor.temperatures["a"] = dict(PLAIN)
     mixed = floor.mix("a", x, network)
     np.testing.assert_allclose(mixed[:, K], network[:, K], atol=1e-6)
     np.testing.assert_allclose(mixed.sum(axis=1), 1, atol=1e-6)

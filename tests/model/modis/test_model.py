@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -284,3 +286,18 @@ def test_presets_and_ratios_by_name_survive_storage(tmp_path):
     loaded = MODIS.load(tmp_path / "model", mdata)
     assert (loaded.preset, loaded.options.ratios, loaded.weights.label) == ("paper-tcga", ratios, 2.0)
     np.testing.assert_allclose(shared_latent(loaded), shared_latent(model), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "alone", "said"), [("diagonal", True, True), ("diagonal", False, False), ("all", True, False)]
+)
+def test_classes_labelled_in_one_modality_of_data_without_pairs_are_warned_of(pattern, alone, said, caplog):
+    mdata = planted(120, pattern=pattern)
+    kinds = sorted(mdata.obs["label"].astype(str).unique())
+    kept = presence(mdata)[:, 0] | (mdata.obs["label"] != kinds[1]).to_numpy() | (not alone)
+    mdata.obs["label"] = mdata.obs["label"].astype(object).where(kept, "unknown")
+    model = build_modis(mdata, SCALED)
+    with caplog.at_level(logging.WARNING):
+        train(model, max_epochs=1)
+    assert ("labels in one of them only" in caplog.text) == said
+    assert not said or repr(kinds[1]) in caplog.text

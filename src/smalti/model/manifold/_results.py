@@ -13,7 +13,7 @@ from smalti._validate import check_text
 from smalti.model.base import positions
 
 from ._loss import white_floor, whiteness
-from ._training import CHUNK, ManifoldTraining
+from ._training import CHUNK, FAR, ManifoldTraining
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,24 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+    from ._module import ManifoldModule
+
 ROUGH = 3.0
 """Times the floor above which the white term of a cell counts as high."""
+
+
+class _Region:
+    """The part of the continuum that a modality saw in training."""
+
+    def __init__(self, module: ManifoldModule, name: str) -> None:
+        profiles = module.reference(name).unique(dim=0)  # few profiles are repeated
+        self.seen = module.register(name, module.chart(name, profiles)).detach()
+        between = torch.cdist(self.seen, self.seen).fill_diagonal_(torch.inf).min(dim=1).values
+        self.limit = between.quantile(FAR) if len(profiles) > 1 else between.new_zeros(())
+
+    def covers(self, z: torch.Tensor) -> torch.Tensor:
+        """Return for coordinates ``(n, d)`` whether they lie in it, ``(n,)``."""
+        return torch.cdist(z, self.seen).min(dim=1).values <= self.limit
 
 
 class ManifoldResults(ManifoldTraining):
@@ -76,6 +92,57 @@ class ManifoldResults(ManifoldTraining):
             table["white"] = self._local_white()[at]
         return table
 
+    def decode(
+        self,
+        modality: str,
+        mdata: MuData | None = None,
+        *,
+        indices: Sequence[int] | NDArray[Any] | None = None,
+        keep_outside: bool = False,
+    ) -> pd.DataFrame:
+        """Return what a modality would show at the coordinates of cells, whether or not it saw them.
+
+        A modality knows the part of the continuum that it saw. Coordinates that are farther from its training profiles
+        than 99 % of these are from each other lie outside: nothing is decoded there.
+
+        Parameters
+        ----------
+        modality
+            To decode.
+        mdata
+            Data, those of training by default. It may lack modalities.
+        indices
+            Positions or a boolean mask; all cells by default.
+        keep_outside
+            Whether to return what the decoder says outside, too; it is an extrapolation.
+
+        Returns
+        -------
+        One row per cell: ``covered``, whether the modality saw cells there, and ``component_1`` and so on, encoder
+        inputs of the modality (principal components or scaled features), missing outside.
+
+        Raises
+        ------
+        ValueError
+            If there is no such modality.
+        """
+        self.check_modality(modality)
+        data, parts = self._validate_anndata(mdata), []
+        region = _Region(self.module, modality)
+        for minibatch in self.iterate(data, indices):
+            z = self._latent(minibatch, "coordinates", None)
+            inside = region.covers(z)
+            x = self.module.decode(modality, self.module.own_chart(modality, z))
+            if not keep_outside:
+                x = torch.where(inside[:, None], x, torch.nan)
+            columns = [f"component_{j + 1}" for j in range(x.shape[1])]
+            part = pd.DataFrame(x.cpu().numpy(), columns=columns)
+            part.insert(0, "covered", inside.cpu().numpy())
+            parts.append(part)
+        table = pd.concat(parts, ignore_index=True)
+        table.index = data.obs_names[positions(data, indices)]
+        return table
+
     def write_charts(self, mdata: MuData | None = None, *, key_added: str = "loca") -> None:
         """Write coordinates and trust into the MuData.
 
@@ -118,6 +185,25 @@ class ManifoldResults(ManifoldTraining):
             rows[name] = (p.family or "reference", p.n, wanted if p.family else 0, p.error, p.flatness, p.scale)
         columns = ["family", "n", "recommended", "error", "flatness", "scale"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+    def dimension_table(self) -> pd.DataFrame:
+        """Return what was tried to find the dimension, one row per dimension; stored models have it too.
+
+        Columns: ``n_latent``; ``white``, the white term of short charts above its floor, of the modality where it is
+        largest (1 for each direction that bursts do not fill); ``unexplained``, the share of the variance of
+        components that charts lose, mean over modalities; ``chosen``.
+
+        Raises
+        ------
+        NotFittedError
+            If the dimension was given.
+        """
+        tried = self.config_.get("tried")
+        if tried is None:
+            raise NotFittedError("The dimension was given, not found: nothing was tried. Build with `n_latent='auto'`.")
+        table = pd.DataFrame(tried)
+        table["chosen"] = table["n_latent"] == self.n_latent
+        return table
 
     def diagnostics(self) -> dict[str, Any]:
         """Return what to know of the charts, as plain values and arrays.

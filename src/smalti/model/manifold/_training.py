@@ -15,7 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from smalti.model.base import MosaicModel, from_plain, to_plain
 
 from ._burst_making import BurstMaker
-from ._bursts import burst_share
+from ._dimension import scale_of
 from ._module import N_REFERENCE
 from ._register import THIN, Placement, minimum, register_charts
 
@@ -98,12 +98,7 @@ class ManifoldTraining(MosaicModel):
         module.bursts = maker.make(self.kind, self.burst_key)
         if self.is_trained_:
             return
-        if self.options.burst_scale is not None:
-            module.burst_scale.fill_(self.options.burst_scale)
-        else:
-            shares = [burst_share(bursts, self.n_latent) for bursts in module.bursts.values()]
-            share = float(np.nanmedian(shares)) if np.isfinite(shares).any() else 1.0
-            module.burst_scale.fill_(min(max(share, 1e-3), 1.0))
+        module.burst_scale.fill_(scale_of(module.bursts, self.n_latent, self.options.burst_scale))
         self._keep_reference(splitter.train_idx)
 
     def _keep_reference(self, cells: NDArray[np.int64]) -> None:

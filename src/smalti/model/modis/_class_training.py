@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from smalti._validate import shorten
 from smalti.model.base import MosaicModel
 from smalti.train import BalancedBatchSampler
 
+from ._belief import frequent, leave_out
 from ._cluster_share import cluster_share
 from ._infer import infer_centres
 from ._label_floor import LabelFloor
@@ -83,6 +85,7 @@ class ClassTraining(MosaicModel):
                 share = self.options.labelled_share  # what batches are made of
                 mixed = (natural + share * uniform) / (1 + share)
                 module.frequency[i] = torch.from_numpy(mixed)
+        self._warn_of_unlinked_classes(splitter.presence, np.where(training, labels, -1))
         components, maps = self.cell_components()
         module.cluster_share = cluster_share(components, maps, np.where(training, labels, -1), self.random_state)
         for name, reference in module.references.items():
@@ -90,6 +93,22 @@ class ClassTraining(MosaicModel):
             if cells.any() and np.isfinite(components[name]).all():  # else whoever checks losses says why
                 reference.fit(components[name][maps[name][cells]], labels[cells])
         infer_centres([reference for _, reference in module.references.items()])
+
+    def _warn_of_unlinked_classes(self, presence: NDArray[np.bool_], labels: NDArray[np.int64]) -> None:
+        """Say which classes nothing ties to the modalities that have no label of them."""
+        if presence.shape[1] < 2 or presence.sum(axis=1).max(initial=0) > 1:
+            return
+        labelled = np.stack(
+            [np.bincount(labels[here & (labels >= 0)], minlength=self.module.n_labels) for here in presence.T]
+        )
+        alone = np.flatnonzero((labelled > 0).sum(axis=0) == 1)
+        if len(alone):
+            logger.warning(
+                "No sample was measured in two modalities, and classes have labels in one of them only: %s. In the "
+                "others do not rely on predictions of these classes: few of their samples or none are found. Label "
+                "some of each in every modality, or add samples measured in both.",
+                shorten([self.label_categories[c] for c in alone]),
+            )
 
     def _after_training(self) -> None:
         if self.sizes_.n_labels:
@@ -103,12 +122,18 @@ class ClassTraining(MosaicModel):
         held = np.zeros(len(labels), dtype=bool)
         held[np.asarray([] if self.validation_indices_ is None else self.validation_indices_, dtype=np.int64)] = True
         self.label_floor_ = {}
-        for name, x in maps.values.items():
-            here = np.flatnonzero(maps.maps[name] >= 0)
-            if not np.isfinite(x).all() or not (labels[here] >= 0).any():
-                continue
+        cells = {name: np.flatnonzero(maps.maps[name] >= 0) for name in maps.values}
+        values = {name: maps.values[name][maps.maps[name][here]] for name, here in cells.items()}
+        known = {name: frequent(labels[cells[name]]) for name, x in values.items() if np.isfinite(x).all()}
+        left_out = {
+            name: leave_out(values[name], labels[cells[name]], rows, self.module.n_labels)
+            for name, rows in known.items()
+            if rows is not None
+        }
+        for name in left_out:
+            here = cells[name]
             network = self.predict_proba(modality=name, indices=here).to_numpy()
-            report = self.module.floor.fit(name, x[maps.maps[name][here]], labels[here], network, held[here])
+            report = self.module.floor.fit(name, values[name], labels[here], network, held[here], left_out)
             if report is None:
                 continue
             self.label_floor_[name] = report
