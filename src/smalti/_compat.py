@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copyreg
 import inspect
+import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
@@ -27,6 +29,8 @@ from scvi.model._utils import parse_device_args
 from torch.nn.parallel import DistributedDataParallel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lightning.pytorch.strategies import DDPStrategy
     from scvi.data import AnnDataManager
     from scvi.model.base import BaseModelClass
@@ -81,6 +85,18 @@ def forget_queries(model: BaseModelClass) -> None:
     if model.id not in store:
         store[model.id] = WeakValueDictionary()
         finalize(model, store.pop, model.id, None)
+
+
+@contextmanager
+def without_announcements() -> Iterator[None]:
+    """Keep scvi-tools from announcing that the data of a query are set up; it speaks of an AnnData."""
+    teller = logging.getLogger("scvi.model.base._base_model")
+    before = teller.level
+    teller.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        teller.setLevel(before)
 
 
 def release(data: Any, owner: str) -> None:

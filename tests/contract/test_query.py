@@ -9,7 +9,7 @@ from smalti._mudata import build_mudata
 
 
 @pytest.mark.parametrize("spec", ONE_PER_CLASS, ids=lambda spec: spec.name)
-def test_a_query_of_reference_cells_lands_where_they_are_and_a_new_batch_is_admitted(spec) -> None:
+def test_a_query_of_reference_cells_lands_where_they_are_and_a_new_batch_is_admitted(spec, capfd, caplog) -> None:
     mdata = make_mosaic(pattern="every", n_obs=105)
     model = spec.fit(spec.build(mdata))
     parts = {name: adata[::2, ::-1].copy() for name, adata in mdata.mod.items()}
@@ -23,3 +23,4 @@ def test_a_query_of_reference_cells_lands_where_they_are_and_a_new_batch_is_admi
     mapped = spec.cls.load_query(query, model)
     assert mapped.query_report_.new_batches == ("a new one",)
     assert np.isfinite(mapped.get_latent_representation()).all()
+    assert "AnnData" not in "".join(capfd.readouterr()) + caplog.text

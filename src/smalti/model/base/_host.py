@@ -19,6 +19,7 @@ from smalti._compat import (
     forget_setup,
     keep_with_data,
     release,
+    without_announcements,
 )
 from smalti._errors import MosaicAlignmentError, NotFittedError
 from smalti._validate import check_choice, check_count, shorten
@@ -183,7 +184,8 @@ class MosaicHost(BaseModelClass):
             adata = self.adata
         check_mudata(adata)
         refuse_view(adata)
-        super()._validate_anndata(adata, copy_if_view=False)
+        with without_announcements():
+            super()._validate_anndata(adata, copy_if_view=False)
         if self._components is not None and self._components[0].revision:
             self._components = None  # of values that were changed since
         return adata
