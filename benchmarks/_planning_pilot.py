@@ -48,7 +48,7 @@ def predict(table: pd.DataFrame, target: str, n_pilot: int, n: int):
         return None
     fit = fit_curve(
         used["n"], used["score"], error=used["error"].to_numpy(), lower_is_better=info.lower_is_better,
-        level_error=points.attrs["level_error"],
+        chance=None if info.lower_is_better else info.chance, level_error=points.attrs["level_error"],
     )  # fmt: skip
     return (*fit.predict(n)[:, 0], fit.p_flat)
 

@@ -33,11 +33,10 @@ def python_of(tool: str) -> Path:
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     if not (folder / ".done").exists():
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", "-r", HERE / f"{tool}.txt"],
-            check=True,
-            cwd=ROOT,
-        )
+        pip = [python, "-m", "pip", "install", "-q"]
+        subprocess.run([*pip, "-c", ROOT / "constraints.txt", "-r", HERE / f"{tool}.txt"], check=True, cwd=ROOT)
+        if (alone := HERE / f"{tool}.nodeps").exists():  # what pins versions that its code does not need
+            subprocess.run([*pip, "--no-deps", "-r", alone], check=True, cwd=ROOT)
         (folder / ".done").touch()
     return python
 

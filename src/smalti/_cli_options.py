@@ -39,7 +39,7 @@ Links = Annotated[
     typer.Option(metavar="TSV", help="Linked features: a column per modality, named like it, and a row per link."),
 ]
 Latents = Annotated[Path | None, typer.Option("--latents", metavar="TSV", help="Table of the latent, a row per cell.")]
-Seed = Annotated[int, typer.Option(help="Seed of splits, initial weights and noise.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of splits, initial weights and noise.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Epochs at most; chosen by the size of the data by default.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

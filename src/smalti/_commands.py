@@ -16,6 +16,7 @@ from ._console import (
     out,
     parse_layers,
     parse_modalities,
+    paths_of,
     read_links,
     read_mosaic,
     save_figure,
@@ -65,9 +66,15 @@ def fit(
     with friendly(debug):
         from smalti._outputs import check_outputs
 
-        check_outputs(target, save_model, plot, latents, report, overwrite=overwrite)
-        if stability == 1:
-            raise ValueError("--stability needs at least 2 seeds: one training says nothing of the spread.")
+        check_outputs(
+            target, save_model, plot, latents, page=report, sources=paths_of(source, links), overwrite=overwrite
+        )
+        _check_stability(stability)
+        if stability and report is None:
+            raise ValueError("--stability is shown in the report: say where to write it, --report report.html.")
+        if links is not None and model_name != "unpairedcca":
+            raise ValueError(f"--links is for unpairedcca; {model_name} learns from pairs or labels.")
+        further = {} if links is None else {"links": read_links(links)}
         from smalti import pl
 
         cls = model_class(model_name)
@@ -79,9 +86,6 @@ def fit(
             labels_key=labels_key,
             unlabeled_category=unlabeled,
         )
-        further = {"links": read_links(links)} if links is not None else {}
-        if further and model_name != "unpairedcca":
-            raise ValueError(f"--links is for unpairedcca; {model_name} learns from pairs or labels.")
         fitted = cls(mdata, random_state=seed, **further)
         say(repr(fitted))
         _, seconds = timed(lambda: train(fitted, epochs))
@@ -127,9 +131,11 @@ def query(
     with friendly(debug):
         from smalti._outputs import check_outputs
 
-        check_outputs(target, None, None, latents, overwrite=overwrite)
+        check_outputs(target, None, None, latents, sources=paths_of(source, model, reference), overwrite=overwrite)
         if (reference is None) != (labels_key is None):
             raise ValueError("Labels need both --reference, the file, and --labels-key, its column.")
+        if batch_key is not None and reference is None:
+            raise ValueError("--batch-key is a column of the reference: name its file, --reference.")
         from smalti import tl
 
         cls, name = stored_model(model)
@@ -166,14 +172,15 @@ def translate(
 ) -> None:
     """Predict a modality of the cells in IN by a stored MODEL; OUT is an AnnData (.h5ad) or a table (.tsv)."""
     with friendly(debug):
-        from smalti._files import check_writable, replacing
+        from smalti._files import replacing
+        from smalti._outputs import check_outputs
 
         if target.suffix.lower() not in (".h5ad", ".tsv"):
             raise ValueError(f"{target} is written as an AnnData or a table: name it .h5ad or .tsv.")
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists already. Name another one, or pass --overwrite.")
-        check_writable(target)
-        cls, _ = stored_model(model)
+        check_outputs(None, None, None, target, sources=paths_of(source, model), overwrite=overwrite)
+        cls, name = stored_model(model)
+        if not hasattr(cls, "translate"):
+            raise ValueError(f"{name} has no decoder, so that it predicts no values: fit clue, mca or modis.")
         mapped = cls.load_query(read_mosaic(source, None, None), model)
         found = mapped.translate(by, to, scale=scale)
         adata = found.to_adata()
@@ -203,7 +210,7 @@ def match(
         from smalti._files import replacing
         from smalti._outputs import check_outputs
 
-        check_outputs(None, None, None, target, overwrite=overwrite)
+        check_outputs(None, None, None, target, sources=paths_of(source, model), overwrite=overwrite)
         cls, _ = stored_model(model)
         found = tl.match(cls.load(model, read_mosaic(source, within, None)), first, second, within=within)
         with replacing(target) as beside:
@@ -225,15 +232,19 @@ def report(
     with friendly(debug):
         from smalti._outputs import check_outputs
 
-        check_outputs(None, None, None, target, overwrite=overwrite)
-        if stability == 1:
-            raise ValueError("--stability needs at least 2 seeds: one training says nothing of the spread.")
+        check_outputs(page=target, sources=paths_of(source, model), overwrite=overwrite)
+        _check_stability(stability)
         cls, _ = stored_model(model)
         mdata = read_mosaic(source, batch_key, labels_key)
         fitted = cls.load(model, mdata)
         keys: dict[str, Any] = {"batch_key": batch_key, "labels_key": labels_key}
         _report(fitted, mdata, target, keys, stability, {}, None, fitted.random_state)
         say(f"Report: {target}.")
+
+
+def _check_stability(n_seeds: int) -> None:
+    if n_seeds == 1:
+        raise ValueError("--stability needs at least 2 seeds: one training says nothing of the spread.")
 
 
 def _report(

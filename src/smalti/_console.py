@@ -63,13 +63,21 @@ def read_mosaic(
     sources: list[str], batch_key: str | None, labels_key: str | None, *, modality: str | None = None
 ) -> MuData:
     """Read a mosaic from one file, or from one per modality (``name=path``); columns of modalities are collected."""
+    from smalti._errors import OneModalityError
     from smalti.data import coalesce_obs, from_anndata, read
 
     named = [_named(source) for source in sources]
     if modality is not None and len(named) == 1:
         named = [(modality, named[0][1])]
     if len(named) == 1 and not named[0][0]:
-        mdata = read(named[0][1])
+        try:
+            mdata = read(named[0][1])
+        except OneModalityError as error:
+            path = named[0][1]
+            raise ValueError(
+                f"{path} holds one modality only. Say which and name the files of the others, such as rna={path} "
+                "adt=other.h5ad; a query of a stored model may be one modality, --modality rna."
+            ) from error
     else:
         if odd := [str(path) for name, path in named if not name]:
             raise ValueError(f"Several files need names, such as rna={odd[0]}: found {', '.join(map(repr, odd))}.")
@@ -80,6 +88,11 @@ def read_mosaic(
         if key not in mdata.obs and any(key in adata.obs for adata in mdata.mod.values()):
             mdata.obs[key] = coalesce_obs(mdata, key)
     return mdata
+
+
+def paths_of(sources: list[str], *others: Path | None) -> list[Path]:
+    """Return all files and folders that a command reads."""
+    return [_named(source)[1] for source in sources] + [path for path in others if path is not None]
 
 
 def _named(source: str) -> tuple[str, Path]:
@@ -95,6 +108,8 @@ def _read_anndata(path: Path) -> Any:
 
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
+    if path.suffix.lower() == ".h5mu":
+        raise ValueError(f"{path} holds several modalities: give it alone, without a name in front.")
     try:
         if path.is_dir():
             return anndata.io.read_zarr(path)
@@ -142,9 +157,12 @@ def read_links(path: Path) -> Any:
     """Read a table of linked features, separated by tabs or commas."""
     import pandas as pd
 
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    return pd.read_csv(path, sep="\t" if path.suffix.lower() in (".tsv", ".txt") else ",", dtype=str)
+    try:
+        return pd.read_csv(path, sep="\t" if path.suffix.lower() in (".tsv", ".txt") else ",", dtype=str)
+    except ValueError as error:  # pandas' own and those of text that is none
+        raise ValueError(f"{path} cannot be read as a table of links: {error}") from error
 
 
 def write_latents(mdata: MuData, key: str, path: Path) -> None:

@@ -19,5 +19,9 @@ class NonFiniteLossError(SmaltiError, FloatingPointError):
     """Training produced a NaN or infinite loss; the message names the term."""
 
 
+class OneModalityError(SmaltiError, ValueError):
+    """An AnnData that should hold several modalities holds one."""
+
+
 class UnsafeFileError(SmaltiError, ValueError):
     """A file holds something other than plain weights and JSON and is not opened."""

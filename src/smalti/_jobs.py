@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ._validate import check_choice
+from ._validate import check_choice, check_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 Backend = Literal["loky", "threading", "ray"]
 """Where jobs run: processes of this machine, threads, or a Ray cluster."""
+
+
+def check_jobs(n_jobs: int) -> None:
+    """Raise ``ValueError`` unless a number of jobs is -1 or a whole number >= 1."""
+    if n_jobs != -1:
+        check_count(n_jobs, "n_jobs")
 
 
 def run_jobs(
@@ -38,12 +44,15 @@ def run_jobs(
 
     Raises
     ------
+    ValueError
+        If ``n_jobs`` is neither -1 nor a whole number >= 1.
     ImportError
         If the backend is Ray and it is not installed.
     """
     from joblib import Parallel, delayed, parallel_config
 
     check_choice(backend, get_args(Backend), "backend")
+    check_jobs(n_jobs)
     if backend == "ray":
         try:
             from ray.util.joblib import register_ray

@@ -14,6 +14,7 @@ from anndata.io import write_elem
 from ._disk_formats import on_disk
 from ._files import replacing
 from ._mudata import no_pull
+from ._storable_names import rename_for_file, storable_names
 from ._text import as_text, text_of
 from ._validate import shorten
 
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from ._storable_names import Renamed
+
 TABLES = ("obs", "var")
 MAPPINGS = ("obsm", "varm", "obsp", "varp", "layers")
 
 
-def write_mudata(mdata: MuData, path: str | Path) -> None:
+def write_mudata(mdata: MuData, path: str | Path) -> Renamed:
     """Write a MuData whole or not at all; the object is left as it is.
 
     Columns of types that the format does not hold (mixed values, dates, intervals) become the text that names their
@@ -41,6 +44,10 @@ def write_mudata(mdata: MuData, path: str | Path) -> None:
         The MuData.
     path
         File (.h5mu); replaced in one step if it exists, also if ``mdata`` was read from it.
+
+    Returns
+    -------
+    Names that a file cannot hold and that are others there, see :func:`~smalti._storable_names.restore_names`.
 
     Raises
     ------
@@ -57,12 +64,19 @@ def write_mudata(mdata: MuData, path: str | Path) -> None:
         )
     with replacing(path) as beside, no_pull():
         copy = mdata.copy()
-        make_storable(copy)
+        renamed = make_storable(copy)
         copy.write(beside)
+    return renamed
 
 
-def make_storable(data: MuData | AnnData) -> None:
-    """Change, in place, what the file format cannot hold."""
+def make_storable(data: MuData | AnnData) -> Renamed:
+    """Change, in place, what the file format cannot hold; return names that were changed."""
+    renamed = rename_for_file(data)
+    _storable_values(data)
+    return renamed
+
+
+def _storable_values(data: MuData | AnnData) -> None:
     for key in TABLES:
         table = getattr(data, key)
         changed = storable_table(table)
@@ -74,7 +88,7 @@ def make_storable(data: MuData | AnnData) -> None:
                 getattr(data, key)[name] = table
     _keep_storable(data.uns, "uns")
     for modality in getattr(data, "mod", {}).values():
-        make_storable(modality)
+        _storable_values(modality)
 
 
 def storable_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -84,8 +98,8 @@ def storable_table(table: pd.DataFrame) -> pd.DataFrame:
     index = table.index
     fine_index = index.dtype == object and all(isinstance(name, str) for name in index)
     fine_name = index.name is None or (isinstance(index.name, str) and index.name not in table.columns)
-    fine_names = all(isinstance(name, str) and "/" not in name for name in table.columns)
-    if not changed and fine_index and fine_name and fine_names:
+    names = storable_names(table.columns)
+    if not changed and fine_index and fine_name and not names:
         return table
     table = table.copy()
     for name in changed:
@@ -94,8 +108,7 @@ def storable_table(table: pd.DataFrame) -> pd.DataFrame:
         table.index = pd.Index([str(name) for name in index], dtype=object, name=index.name)
     if not fine_name:
         table.index.name = None
-    table.columns = [str(name).replace("/", "|") for name in table.columns]
-    return table
+    return table.rename(columns=names)
 
 
 def storable_column(column: pd.Series) -> pd.Series | None:
@@ -145,6 +158,8 @@ def _is_sparse(dtype: Any) -> bool:
 
 def _keep_storable(entries: MutableMapping[str, Any], where: str) -> None:
     """Remove from a mapping what cannot be written, with a warning that names it."""
+    for old, new in storable_names(entries).items():
+        entries[new] = entries.pop(old)
     for name in list(entries):
         value = entries[name]
         if isinstance(value, str | bool | int | float | np.generic) or (

@@ -6,13 +6,19 @@ Every message says what was expected, what was found and where.
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Hashable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+
+
+LARGEST_SEED = 2**32 - 1
+"""What numpy takes."""
 
 
 def shorten(names: Iterable[object], limit: int = 5) -> str:
@@ -49,6 +55,28 @@ def check_count(value: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"Expected `{what}` to be a whole number >= 1, found {value!r}.")
     return int(value)
+
+
+def check_seed(value: int, what: str = "random_state") -> int:
+    """Return ``value`` as an int if all libraries take it as a seed, else raise ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= LARGEST_SEED:
+        raise ValueError(f"Expected `{what}` to be a whole number in 0..{LARGEST_SEED}, found {value!r}.")
+    return int(value)
+
+
+def check_text(value: str, what: str) -> str:
+    """Return ``value`` if it is text of at least one character, else raise ``TypeError``."""
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"Expected `{what}` to be text of at least one character, found {value!r}.")
+    return value
+
+
+def check_path(value: str | os.PathLike[str], what: str = "path") -> Path:
+    """Return ``value`` as a path, or raise ``TypeError`` if it names nothing."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        found = "an empty text" if isinstance(value, str) else f"the type {type(value).__name__}"
+        raise TypeError(f"Expected `{what}` to be the name of a file or folder, found {found}.")
+    return Path(value)
 
 
 def check_in_range(value: float, low: float, high: float, what: str) -> float:
@@ -104,4 +132,4 @@ def check_keys(keys: Iterable[str], available: Collection[str], what: str) -> No
     """Raise ``KeyError`` naming those ``keys`` that are not in ``available``."""
     absent = [k for k in keys if k not in available]
     if absent:
-        raise KeyError(f"{what}: {shorten(absent)} not found; available: {shorten(available, 20)}.")
+        raise KeyError(f"{what}: {shorten(absent)} not found; available: {shorten(available, 20) or 'none'}.")

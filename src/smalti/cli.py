@@ -16,7 +16,7 @@ import typer
 
 from . import _cli_options as options
 from . import _commands
-from ._console import friendly, out, read_mosaic, save_figure, say, timed, train, write_mosaic
+from ._console import friendly, out, paths_of, read_mosaic, save_figure, say, timed, train, write_mosaic
 
 HIDDEN = 0.2
 """Fraction of the pairs that the demo hides in training and scores afterwards; that of the scoring protocol."""
@@ -123,7 +123,7 @@ def describe(
     with friendly(debug):
         from smalti._outputs import check_outputs
 
-        check_outputs(None, None, plot, overwrite=True)
+        check_outputs(None, None, plot, sources=paths_of(source), overwrite=True)
         from smalti import pl, tl
 
         mdata = read_mosaic(source, batch_key, labels_key)

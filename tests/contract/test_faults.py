@@ -256,6 +256,54 @@ def test_a_killed_process_leaves_whole_files(tmp_path, what, after):
         assert model.history is not None
 
 
+STRAIGHT = {"max_epochs": 5, "batch_size": 16, "progress": False, "accelerator": "cpu"}
+
+
+class KillAt(LambdaCallback):
+    """Kills its own process in the middle of an epoch, as a scheduler or the kernel does."""
+
+    def __init__(self, epoch: int, batch: int) -> None:
+        super().__init__(on_train_batch_end=lambda trainer, module, out, minibatch, i: self._kill(trainer, i))
+        self.epoch, self.batch = epoch, batch
+
+    def _kill(self, trainer, i) -> None:
+        if (trainer.current_epoch, i) == (self.epoch, self.batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def clue(name: str = "CLUE"):
+    import smalti.model as models
+
+    mdata, cls = make_mosaic(n_obs=60), getattr(models, name)
+    cls.setup_mudata(mdata, batch_key="batch", labels_key="label")
+    return cls(mdata)
+
+
+RESUMED = """
+import sys
+sys.path.insert(0, {tests!r})
+from contract.test_faults import *
+callbacks = {{"callbacks": [KillAt(2, 1)]}}
+clue({name!r}).train(**STRAIGHT, checkpoint=sys.argv[1], trainer_kwargs=callbacks)
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["CLUE", "MODIS"])
+def test_a_killed_training_goes_on_to_the_same_numbers(tmp_path, name):
+    tests, file = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), tmp_path / "state.pt"
+    script = [sys.executable, "-W", "ignore", "-c", RESUMED.format(tests=tests, name=name), str(file)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    straight, resumed = clue(name), clue(name)
+    straight.train(**STRAIGHT)
+    resumed.train(**STRAIGHT, checkpoint=file, resume=True)
+    assert len(resumed.history["train_loss"]) == 5
+    np.testing.assert_allclose(resumed.history["train_loss"], straight.history["train_loss"], rtol=1e-6)
+    z = straight.get_latent_representation()
+    np.testing.assert_allclose(resumed.get_latent_representation(), z, atol=1e-6)
+
+
 def _interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 

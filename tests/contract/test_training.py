@@ -259,6 +259,25 @@ def test_max_epochs_is_obeyed(one_spec, mosaic, n):
     assert len(epochs(model, "train_loss")) == n
 
 
+@pytest.mark.parametrize("asked", [1, 2, None])
+def test_pytorch_trains_with_the_threads_asked_for_and_has_its_own_number_afterwards(one_spec, mosaic, asked):
+    before, seen = torch.get_num_threads(), []
+
+    def look(*args):
+        seen.append(torch.get_num_threads())
+        raise ArithmeticError("enough seen")
+
+    torch.set_num_threads(3)
+    try:
+        callbacks = {"callbacks": [LambdaCallback(on_train_batch_end=look)]}
+        with pytest.raises(ArithmeticError, match="enough"):
+            one_spec.fit(one_spec.build(mosaic), max_epochs=1, n_threads=asked, trainer_kwargs=callbacks)
+        assert seen == [asked or 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_all_cells_can_be_trained_on(plan_spec, mosaic):
     spec = plan_spec
     model = spec.fit(spec.build(mosaic), train_size=1.0)

@@ -80,3 +80,22 @@ def test_what_is_no_curve_is_refused():
         fit_curve([100], [0.1])
     with pytest.raises(ValueError, match="positive"):
         fit_curve([100, 200], [0.1, -0.1])
+
+
+def test_a_score_that_still_rises_from_chance_is_carried_on_when_chance_is_known():
+    n = np.array([100, 150, 220, 330, 500])
+
+    def score(n):
+        return 9 / (1 + (600 / n) ** 1.3)
+
+    told, untold = (fit_curve(n, score(n), error=0.02, lower_is_better=False, chance=c) for c in (0.0, None))
+    low, middle, high = told.predict(3200)[:, 0]
+    assert low < score(3200) < high
+    assert abs(middle / score(3200) - 1) < 0.25
+    assert abs(middle / score(3200) - 1) < abs(untold.predict(3200)[1, 0] / score(3200) - 1)
+
+
+def test_far_from_chance_a_known_chance_level_changes_nothing():
+    n = np.array([500, 1000, 2000, 4000])
+    told, untold = (fit_curve(n, 2 / n**0.5, error=0.03, chance=c) for c in (0.5, None))
+    np.testing.assert_allclose(told.predict(16_000)[1], untold.predict(16_000)[1], rtol=0.03)

@@ -61,6 +61,18 @@ def test_a_curve_that_does_not_improve_is_said_not_to():
     assert "does not improve" in found.sentence
 
 
+def test_a_score_that_falls_ever_faster_is_not_extrapolated_until_it_is_near_its_best():
+    def rise(n):
+        return 0.5 / (1 + (n / 600) ** 1.5)
+
+    early = plan(rise, 0.1, sizes=(260, 330, 420, 520, 650, 800))
+    assert early.status == "rise"
+    assert not early.can_extrapolate
+    assert "faster and faster" in early.sentence
+    assert plan(rise, 0.02, sizes=(1200, 1800, 2700, 4000)).status in ("ok", "far")
+    assert plan(lambda n: 0.15 + 2 * n**-0.7, 0.16, noise=0.02).status in ("ok", "far")
+
+
 def test_sizes_that_are_near_chance_are_left_out_of_the_fit():
     def start(n):
         return 0.45 if n < 100 else 1.8 * n**-0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from smalti._mudata import check_mudata
 from smalti._text import as_text
 
-from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs
+from ._categories import BATCH_WORDS, UNLABELED, CategoryField, coalesce_obs, column_remarks
 from ._containers import from_anndata, read
 from ._dataset import Cells, MosaicBatch, MosaicDataset
 from ._fields import PREFIX, ModalityField
@@ -74,6 +74,7 @@ __all__ = [
     "check_values",
     "check_varies",
     "coalesce_obs",
+    "column_remarks",
     "counts_layer",
     "editing",
     "find_patterns",

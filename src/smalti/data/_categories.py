@@ -75,6 +75,10 @@ def coalesce_obs(mdata: MuData, key: str) -> pd.Series:
     return out if all(isinstance(value, str) for value in out.dropna()) else narrow(out)
 
 
+UNKNOWN_WORDS = frozenset({"unknown", "unassigned", "unlabeled", "unlabelled", "n/a", "na", "none", "?", ""})
+"""What people write where they know no label, in small letters."""
+
+
 class CategoryField(BaseAnnDataField):
     """A categorical column of ``mdata.obs``, or none.
 
@@ -121,6 +125,10 @@ class CategoryField(BaseAnnDataField):
         """Raise ``KeyError`` if the column does not exist, ``ValueError`` if values that are needed are missing."""
         if self.column is None:
             return
+        if not isinstance(self.column, str | int) or self.column == "":
+            raise TypeError(
+                f"Expected `{self.key}_key` to be the name of a column of `mdata.obs`, found {self.column!r}."
+            )
         if self.column not in adata.obs:
             remedy = self._collected(adata)
             remedy = f"{remedy} first." if remedy else f"Available: {shorten(adata.obs.columns, 20)}."
@@ -166,6 +174,29 @@ class CategoryField(BaseAnnDataField):
             )
         return {"categories": categories, "column": self.column, "missing": self.missing}
 
+    def remarks(self, adata: MuData) -> list[str]:
+        """Return what is odd about the names of the categories, in sentences; they are used as they are."""
+        if self.column is None or self.column not in adata.obs:
+            return []
+        names = sorted(set(as_text(adata.obs[self.column]).dropna()) - {text_of(self.missing)})
+        found: list[str] = []
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+        for same in alike.values():
+            if len(same) > 1:
+                found.append(
+                    f"Column {self.column!r} of `mdata.obs` has {shorten(same)}, which differ in blanks or capitals "
+                    f"only and count as {len(same)} categories. If they are one, make them equal first."
+                )
+        words = UNKNOWN_WORDS | {str(self.missing).casefold()}
+        if self.missing is not None and (none := [each for word in words for each in alike.get(word, [])]):
+            found.append(
+                f"Column {self.column!r} of `mdata.obs` has {shorten(sorted(none))}, which count as labels like all "
+                f"others. If that means that there is none, say so: `unlabeled_category={sorted(none)[0]!r}`."
+            )
+        return found
+
     def transfer_field(self, state_registry: dict[str, Any], adata_target: MuData, **kwargs: Any) -> dict[str, Any]:
         """Check that a query has no category the model does not know; a query needs no labels at all."""
         if self.missing is not None and self.column not in adata_target.obs:
@@ -210,3 +241,27 @@ class CategoryField(BaseAnnDataField):
             return np.full(adata.n_obs, UNLABELED, dtype=np.int64)
         text = as_text(adata.obs[self.column])
         return pd.Index([text_of(name) for name in state_registry["categories"]]).get_indexer(text).astype(np.int64)
+
+
+def column_remarks(
+    mdata: MuData, batch_key: str | None, labels_key: str | None, unlabeled_category: str | None
+) -> list[str]:
+    """Return what is odd about the columns of batches and labels, in sentences.
+
+    Parameters
+    ----------
+    mdata
+        The mosaic.
+    batch_key, labels_key
+        Columns of ``mdata.obs``.
+    unlabeled_category
+        Value that means "no label".
+    """
+    found = CategoryField("batch", batch_key).remarks(mdata)
+    found += CategoryField("labels", labels_key, unlabeled_category or "").remarks(mdata)
+    if batch_key is not None and batch_key == labels_key:
+        found.append(
+            f"Batches and labels are the same column, {batch_key!r}: models take out what differs between batches, and "
+            "with it what differs between labels."
+        )
+    return found

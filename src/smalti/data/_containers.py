@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 
+from smalti._errors import OneModalityError
 from smalti._mudata import build_mudata, no_pull
-from smalti._validate import check_keys, check_unique, shorten
+from smalti._validate import check_keys, check_path, check_text, check_unique, shorten
 
 from ._categories import coalesce_obs
 from ._values import looks_like_counts, matrix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mudata import MuData
+    from pathlib import Path
 
 FEATURE_TYPES = "feature_types"
 """Column of ``.var`` in which files of 10x Genomics say what a feature is."""
@@ -68,7 +68,11 @@ def from_anndata(
     """
     if isinstance(data, AnnData):
         parts = _split(_in_memory(data), obsm)
+    elif isinstance(data, MuData):
+        raise TypeError("The data are a MuData already: use them as they are.")
     elif isinstance(data, Mapping):
+        if not data:
+            raise ValueError("Expected an AnnData for every modality, found none.")
         odd = [name for name, value in data.items() if not isinstance(value, AnnData)]
         if odd:
             raise TypeError(
@@ -82,9 +86,12 @@ def from_anndata(
             f"Expected an AnnData or a mapping of names to AnnData, found the type {type(data).__name__}. Write "
             "`sm.from_anndata({'rna': rna, 'adt': adt})`."
         )
+    if not isinstance(layers, str | Mapping | None):
+        raise TypeError(f"Expected `layers` to be a name or names by modality, found {layers!r}.")
     chosen = dict.fromkeys(parts, layers) if isinstance(layers, str) else dict(layers or {})
     check_keys(chosen, list(parts), "`layers`")
     for name, adata in parts.items():
+        check_text(name, "name of a modality")
         check_unique(adata.obs_names.to_numpy(), f"Names of cells of modality {name!r}")
         if chosen.get(name) is not None:
             adata.X = matrix_of(adata, chosen[name], name)
@@ -110,7 +117,7 @@ def read(path: str | Path) -> MuData:
     ValueError
         If the file is of another kind or damaged.
     """
-    path = Path(path)
+    path = check_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     what, readers = _readers(path)
@@ -145,6 +152,12 @@ def _readers(path: Path) -> tuple[str, list[Callable[[Path], Any]]]:
 
 def _in_memory(adata: AnnData) -> AnnData:
     """Return an AnnData of its own that shares matrices with the one given."""
+    for names in (adata.obs.index, adata.var.index):
+        if isinstance(names, pd.MultiIndex):
+            raise ValueError(
+                f"Names of cells and features have to be text, found several levels, {shorten(names.names)}. Join "
+                "them first, such as `adata.obs_names = ['_'.join(map(str, name)) for name in adata.obs_names]`."
+            )
     if adata.isbacked:
         return adata.to_memory()
     if adata.is_view:
@@ -164,6 +177,8 @@ def _in_memory(adata: AnnData) -> AnnData:
 
 def _split(adata: AnnData, obsm: Mapping[str, str] | None) -> dict[str, AnnData]:
     """Return the modalities that one AnnData holds."""
+    if not isinstance(obsm, Mapping | None):
+        raise TypeError(f"Expected `obsm` to be keys by modality, such as {{'adt': {obsm!r}}}, found {obsm!r}.")
     if not adata.var_names.is_unique:  # 10x files name genes twice
         adata.var_names_make_unique()
     parts: dict[str, AnnData] = {}
@@ -175,7 +190,7 @@ def _split(adata: AnnData, obsm: Mapping[str, str] | None) -> dict[str, AnnData]
         obsm = {_plain(key): key for key, table in adata.obsm.items() if _holds_counts(table)}
     check_keys(obsm.values(), list(adata.obsm), "`.obsm`")
     if not obsm:
-        raise ValueError(
+        raise OneModalityError(
             "The AnnData holds one modality only: `.var['feature_types']` names fewer than two kinds, and no table in "
             f"`.obsm` ({shorten(adata.obsm) or 'empty'}) holds counts. Name one, `obsm={{'adt': key}}`, or join it "
             "with another AnnData, `sm.from_anndata({'rna': rna, 'adt': adt})`."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -11,9 +10,11 @@ from anndata.io import read_elem, sparse_dataset
 
 from smalti._disk_formats import fast_codecs
 from smalti._mudata import build_mudata
-from smalti._validate import shorten
+from smalti._validate import check_path, shorten
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from mudata import MuData
 
@@ -46,7 +47,7 @@ def open_mosaic(path: str | Path) -> MuData:
     >>> mdata = sm.data.open_mosaic("atlas.zarr")  # doctest: +SKIP
     >>> sm.model.CLUE.setup_mudata(mdata, batch_key="source")  # doctest: +SKIP
     """
-    path = Path(path)
+    path = check_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     try:

@@ -117,6 +117,8 @@ def _anndata(path: Path) -> AnnData:
 def _part(source: str, modality: str, adata: AnnData, layers: Layers) -> Part:
     where = f"{modality} of {source}"
     layer = layers.get(modality) if isinstance(layers, Mapping) else layers
+    if not isinstance(layer, str | None):
+        raise TypeError(f"Expected `layers` to be a name or names by modality, found {layers!r}.")
     if layer is not None:
         check_keys([layer], list(adata.layers), f"Layer of modality {where!r}")
     x = adata.X if layer is None else adata.layers[layer]

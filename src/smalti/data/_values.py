@@ -43,6 +43,9 @@ def matrix_of(adata: AnnData, layer: str | None, modality: str) -> Any:
     x = adata.X if layer is None else adata.layers[layer]
     if x is None:
         raise ValueError(f"Modality {modality!r} has no values in `.X`; name the layer that holds them.")
+    if isinstance(x, np.ma.MaskedArray):  # what is masked was not measured
+        masked: Any = x
+        return masked.astype(np.result_type(x.dtype, np.float32)).filled(np.nan) if masked.mask.any() else masked.data
     if isinstance(x, np.ndarray) or sp.issparse(x):
         return x.astype(np.float32) if x.dtype == np.float16 else x  # sums in half precision are of no use
     kept = _of(_read, adata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from mudata import MuData
 
-from smalti._files import replacing, replacing_folder
+from smalti._files import check_writable, replacing, replacing_folder
 from smalti._mudata import build_mudata
 from smalti._storable import make_storable
-from smalti._validate import check_keys, check_unique, shorten
+from smalti._storable_names import storable_names
+from smalti._validate import check_keys, check_path, check_seed, check_text, check_unique, shorten
 
 from ._joining import Features, join_cells, join_features
 from ._open import open_mosaic
@@ -28,7 +30,6 @@ from ._store import MatrixWriter, editing, write_frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mudata import MuData
     from numpy.typing import NDArray
 
     from ._sources import Part, PathLike, Source
@@ -99,16 +100,20 @@ def write_mosaic(
     and about 400 MB of memory, besides the tables. A matrix stored by features (CSC) is read whole, one at a time.
     Counts are stored in the smallest type that holds them.
     """
-    named = _named(paths)
+    named, out = _named(paths), check_path(out, "out")
+    check_seed(random_state)
+    for key, what in ((source_key, "source_key"), (mask_key, "mask_key")):
+        check_text(key, what)
     for where in _files(named):
-        if Path(where).resolve() == Path(out).resolve():
-            raise ValueError(f"{out} is one of the files to read; write to another place.")
-    if Path(out).suffix not in (".zarr", ".h5mu"):
+        if check_path(where, "paths").resolve() in (out.resolve(), *out.resolve().parents):
+            raise ValueError(f"{out} is, or lies in, one of the files to read; write to another place.")
+    if out.suffix not in (".zarr", ".h5mu"):
         raise ValueError(f"Expected `out` to end in .zarr or .h5mu, found {str(out)!r}.")
+    check_writable(out, folder=out.suffix == ".zarr")
     sources = [open_source(name, where, layers) for name, where in named.items()]
     if isinstance(layers, Mapping):
         check_keys(layers, list(_by_modality(sources)), "`layers`")
-    write_sources(sources, Path(out), source_key=source_key, mask_key=mask_key, random_state=random_state)
+    write_sources(sources, out, source_key=source_key, mask_key=mask_key, random_state=random_state)
     return open_mosaic(out)
 
 
@@ -117,6 +122,8 @@ def write_sources(sources: Sequence[Source], out: Path, *, source_key: str, mask
     parts = _by_modality(sources)
     if len(parts) < 2:
         raise ValueError(f"Expected files with at least two modalities, found {shorten(parts) or 'none'}.")
+    if odd := storable_names(parts):
+        raise ValueError(f"A file cannot hold a modality of the name {shorten(odd)}: choose another one.")
     features = {name: join_features(of) for name, of in parts.items()}
     cells = join_cells(sources, source_key)
     presence = np.zeros((len(cells.obs), len(parts)), dtype=bool)
@@ -147,8 +154,10 @@ def _named(paths: Any) -> dict[str, Any]:
         named = {str(name): where for name, where in paths.items()}
     elif isinstance(paths, str | Path):
         raise TypeError(f"Expected `paths` to be several files, found {str(paths)!r}. Write `[{str(paths)!r}]`.")
+    elif not isinstance(paths, Iterable) or isinstance(paths, AnnData | MuData):
+        raise TypeError(f"Expected `paths` to be names of files, found the type {type(paths).__name__}.")
     else:
-        check_unique([Path(path).stem for path in paths], "Names of files")
+        check_unique([check_path(path, "paths").stem for path in paths], "Names of files")
         named = {Path(path).stem: path for path in paths}
     if not named:
         raise ValueError("Expected at least one file in `paths`, found none.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -92,6 +93,8 @@ def latent(
         If coordinates or axes have the wrong shape or number.
     """
     check_mudata(mdata)
+    if not isinstance(color, Iterable):
+        raise TypeError(f"Expected `color` to be a name or names, found {color!r}.")
     names = [color] if isinstance(color, str) else list(color)
     columns = [_presence_names(mdata) if name == PRESENCE else cell_values(mdata, name, layer=layer) for name in names]
     xy, name = _coordinates(mdata, key, coordinates, n_neighbors, random_state)

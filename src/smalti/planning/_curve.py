@@ -51,6 +51,9 @@ class CurveFit:
     level_error: float
     """Relative error of the level that all sizes share: the test cells of a pilot are a sample, too."""
     discrepancy: float
+    start: Floats
+    """``(4000,)`` how far ``n_max`` lies beyond the rise from chance, ``u`` of :func:`fit_curve`; infinite if no chance
+    level was given."""
     p_flat: float
     """Probability that scores which do not depend on n improve at least as much with it."""
 
@@ -62,7 +65,7 @@ class CurveFit:
     def draws(self, n: ArrayLike) -> Floats:
         """Return 4,000 draws of the score at each n, ``(4000, len(n))``."""
         n = np.atleast_1d(np.asarray(n, dtype=np.float64))
-        t = (n / self.n_max) ** -self.exponent[:, None]
+        t = _remaining(n / self.n_max, self.exponent[:, None], self.start[:, None])
         sign = -1.0 if self.lower_is_better else 1.0
         score = self.level[:, None] * (1 + sign * self.share[:, None] * (1 - t))
         doublings = np.maximum(np.log2(n / self.n_max), 0.0)
@@ -99,6 +102,7 @@ def fit_curve(
     *,
     error: ArrayLike | float = UNREPLICATED,
     lower_is_better: bool = True,
+    chance: float | None = None,
     level_error: float = 0.0,
     discrepancy: float = DISCREPANCY,
     random_state: int = 0,
@@ -111,6 +115,10 @@ def fit_curve(
     curves that go on falling and curves that end here are both in the sample. Beyond the largest size scores may leave
     any power law, which widens the interval with every doubling.
 
+    With ``chance``, half of the sample before data are curves that begin there,
+    :math:`s(n) = m (1 \mp h (1 - t))`, :math:`t = (1 + u) / (1 + u (n / n_\max)^b)` with the :math:`u` that puts
+    :math:`n = 0` at chance: first a rise that gets steeper on double logarithmic axes, later the same power law.
+
     Parameters
     ----------
     n, score
@@ -119,6 +127,8 @@ def fit_curve(
         Standard errors of the scores relative to them, one or ``(k,)``; by default 7 %, for single runs.
     lower_is_better
         Whether the score falls with more data, such as FOSCTTM, or rises.
+    chance
+        Score without data, if curves may still rise from it; by default they are power laws throughout.
     level_error
         Relative error that all scores have in common.
     discrepancy
@@ -153,9 +163,10 @@ def fit_curve(
     shares = SHARES if lower_is_better else GAINS
     prior = np.ones_like(shares) if lower_is_better else 1 / (1 + shares) ** 2
     prior = prior * np.gradient(shares)
-    t = (n / n[-1]) ** -EXPONENTS[:, None]  # (b, k)
+    start = _beyond_rise(score[-1], chance, shares)  # (f, h)
+    t = _remaining(n / n[-1], EXPONENTS[:, None, None], start[:, None, :, None])  # (f, b, h, k)
     sign = -1.0 if lower_is_better else 1.0
-    shape = 1 + sign * shares[None, :, None] * (1 - t[:, None, :])  # (b, h, k)
+    shape = 1 + sign * shares[None, :, None] * (1 - t)
     weight = 1 / sd**2
     precision = (shape**2 * weight).sum(-1)
     level = (shape * score * weight).sum(-1) / precision
@@ -166,8 +177,8 @@ def fit_curve(
     p = np.exp(log_p - log_p.max()).ravel()
     rng = np.random.default_rng(random_state)
     pick = rng.choice(p.size, N_SAMPLES, p=p / p.sum())
-    b, h = np.unravel_index(pick, log_p.shape)
-    m = level[b, h] + rng.standard_normal(N_SAMPLES) / np.sqrt(precision[b, h])
+    f, b, h = np.unravel_index(pick, log_p.shape)
+    m = level[f, b, h] + rng.standard_normal(N_SAMPLES) / np.sqrt(precision[f, b, h])
     m = np.maximum(m, 1e-9) * np.exp(level_error * rng.standard_normal(N_SAMPLES))
     return CurveFit(
         n_max=float(n[-1]),
@@ -178,8 +189,26 @@ def fit_curve(
         off=rng.standard_normal(N_SAMPLES),
         level_error=level_error,
         discrepancy=discrepancy,
+        start=start[f, h],
         p_flat=_p_flat(np.log(n), np.log(score), sd / score, lower_is_better),
     )
+
+
+def _remaining(ratio: Floats, exponent: Floats, start: Floats) -> Floats:
+    """Return what is left of the part that data can change, 1 at ``n_max``: a power law after a rise from chance."""
+    with np.errstate(over="ignore"):
+        power = ratio**exponent
+    far = ~np.isfinite(start)
+    u = np.where(far, 1.0, start)
+    return np.where(far, 1 / power, (1 + u) / (1 + u * power))
+
+
+def _beyond_rise(last: float, chance: float | None, shares: Floats) -> Floats:
+    """Return ``u`` for every share, ``(f, h)``: infinite, a power law throughout; or such that it begins at chance."""
+    law = np.full_like(shares, np.inf)
+    if chance is None:
+        return law[None]
+    return np.stack([law, np.divide(abs(chance / last - 1), shares, out=law.copy(), where=shares > 0)])
 
 
 def _p_flat(x: Floats, y: Floats, sd: Floats, lower_is_better: bool) -> float:

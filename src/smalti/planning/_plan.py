@@ -11,7 +11,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from ._curve import CurveFit
 
-Status = Literal["ok", "reached", "flat", "far", "useless"]
+Status = Literal["ok", "reached", "flat", "far", "rise", "useless"]
 COVERAGE = 0.9
 
 
@@ -34,8 +34,8 @@ class SamplePlan:
     """90 % interval of ``n_required``."""
     status: Status
     """``"ok"``; ``"reached"``: the pilot reaches the goal already; ``"far"``: beyond eight times the pilot;
-    ``"flat"``: the score does not improve with more, so that no curve can be carried further; ``"useless"``: no signal
-    is shared."""
+    ``"flat"``: the score does not improve with more, so that no curve can be carried further; ``"rise"``: it still
+    improves faster and faster, so that nobody can see where that ends; ``"useless"``: no signal is shared."""
     points: pd.DataFrame
     """Means of the learning curve: ``n``, ``score``, ``error`` (relative), ``draws``, ``used`` in the fit."""
     curve: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -69,6 +69,12 @@ class SamplePlan:
             return (
                 f"Cannot extrapolate: the score ({last}) does not improve with more {self.unit} within the pilot; "
                 f"{have}."
+            )
+        if self.status == "rise":
+            last = f"{self.points['score'].iloc[-1]:.3g}"
+            return (
+                f"Cannot extrapolate: the score ({last}) still improves faster and faster with more {self.unit} within "
+                f"the pilot; measure about twice as many and ask again; {have}."
             )
         if self.status == "far":
             return (

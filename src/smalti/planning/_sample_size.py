@@ -29,6 +29,9 @@ TOLERANCE = 0.05
 LEAST_SCORE = 1e-6
 """Put in the place of zero, which has no logarithm."""
 MIN_POINTS = 3
+NEAR_BEST, MIN_BENT, BEND_Z = 2 / 3, 4, 1.645
+"""A score that has come two thirds of the way from chance to 0 is past the rise; a bend needs four sizes, and to be
+beyond its error at the 5 % level. Judged on one data set: docs/methods/planning.md."""
 DENSE = 0.5
 """Share of all features above which a component is no longer sparse, and ``n`` grows like the number of features."""
 
@@ -79,8 +82,8 @@ def sample_size(
     Returns
     -------
     The plan; its ``sentence`` is the answer, :func:`smalti.pl.sample_size` the picture. If the pilot shows no shared
-    component, if its curve does not improve, or if the answer would be beyond eight times the pilot, it says "cannot
-    extrapolate".
+    component, if its curve does not improve or still improves ever faster, or if the answer would be beyond eight times
+    the pilot, it says "cannot extrapolate".
 
     Raises
     ------
@@ -156,6 +159,7 @@ def plan_from_curve(
         used["score"].clip(lower=LEAST_SCORE),
         error=used["error"].to_numpy(),
         lower_is_better=info.lower_is_better,
+        chance=None if info.lower_is_better else chance,
         level_error=level_error,
         random_state=random_state,
     )
@@ -167,6 +171,8 @@ def plan_from_curve(
         f" within {tolerance:.0%} of its limit" if goal is None else _bound(info.lower_is_better, goal)
     )
     status = _status(table, used, curve, middle, n_now, goal, info.lower_is_better)
+    if status in ("ok", "far") and info.lower_is_better and _still_rising(table, used, chance):
+        status = "rise"
     return SamplePlan(
         **base, goal=float(np.median(goals)), goal_words=words, n_required=middle, interval=(low, high), status=status,
         fit=curve,
@@ -210,6 +216,18 @@ def _status(
     if not curve.improves or (gain if lower_is_better else -gain) < 2 * error:
         return "flat"
     return "ok" if np.isfinite(n_required) and n_required <= 8 * n_now else "far"
+
+
+def _still_rising(table: pd.DataFrame, used: pd.DataFrame, chance: float) -> bool:
+    """Return whether a falling score falls ever faster, on double logarithmic axes, and is far from its best."""
+    if used["score"].iloc[-1] < (1 - NEAR_BEST) * chance or len(used) < MIN_BENT:
+        return False
+    wide = np.log(table[table["n"].isin(used["n"])].pivot_table(index="draw", columns="n", values="score").dropna())
+    if len(wide) < MIN_POINTS:
+        return False
+    x = np.log(wide.columns.to_numpy(dtype=np.float64))
+    bend = np.polyfit(x - x.mean(), wide.to_numpy().T, 2)[0]
+    return bool(bend.mean() < -BEND_Z * bend.std(ddof=1) / np.sqrt(len(bend)))
 
 
 def _gain(table: pd.DataFrame, half: float, whole: float) -> tuple[float, float]:

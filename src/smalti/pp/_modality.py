@@ -13,7 +13,7 @@ import pandas as pd
 from smalti._mudata import check_mudata
 from smalti._text import as_text
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
-from smalti.data import CategoryField, measured_matrix, row_maps
+from smalti.data import CategoryField, looks_like_counts, measured_matrix, row_maps, stored_matrix
 
 from ._arrays import as_rows
 from ._base import LinearTransform
@@ -46,6 +46,8 @@ class ModalityTransform:
         Column of ``mdata.obs`` with the batch; ``None`` if all cells are of one batch.
     batches
         ``(n_batch,)``, the batches in the order of their codes.
+    counts
+        Whether the values of the fit were counts; those of other cells then have to be counts, too.
     """
 
     transform: LinearTransform | BulkTransform
@@ -53,13 +55,14 @@ class ModalityTransform:
     layer: str | None = None
     batch_key: str | None = None
     batches: tuple[str, ...] = ()
+    counts: bool = False
 
     def __repr__(self) -> str:
         return f"ModalityTransform({self.transform!r}, layer={self.layer!r}, batch_key={self.batch_key!r})"
 
     def state(self) -> dict[str, Any]:
         """Return plain arrays, numbers and strings, fit for ``.uns``."""
-        out = self.transform.state() | {"var_names": np.asarray(self.var_names, dtype=object)}
+        out = self.transform.state() | {"var_names": np.asarray(self.var_names, dtype=object), "counts": self.counts}
         if self.layer is not None:
             out["layer"] = self.layer
         if self.batch_key is not None:
@@ -76,6 +79,7 @@ class ModalityTransform:
             str(state["layer"]) if "layer" in state else None,
             str(state["batch_key"]) if "batch_key" in state else None,
             tuple(str(b) for b in np.atleast_1d(state.get("batches", ()))),
+            bool(state.get("counts", False)),
         )
 
 
@@ -130,7 +134,9 @@ def fit_modality(
             raise ValueError("`batch_key` and `feature_mask` have no meaning for a BulkTransform; leave them out.")
         else:
             transform.fit(x)
-    return ModalityTransform(transform, mdata.mod[modality].var_names.to_numpy(object), layer, batch_key, batches)
+    counts = not isinstance(transform, BulkTransform) and _holds_counts(mdata, modality, layer)
+    names = mdata.mod[modality].var_names.to_numpy(object)
+    return ModalityTransform(transform, names, layer, batch_key, batches, counts)
 
 
 def get_transform(mdata: MuData, modality: str, key: str) -> ModalityTransform:
@@ -176,7 +182,7 @@ def apply(
     Raises
     ------
     ValueError
-        If the features differ.
+        If the features differ, or values are no counts where those of the fit were.
     """
     x = _values(mdata, modality, transform.layer, fill=not isinstance(transform.transform, BulkTransform))
     check_names_equal(
@@ -185,6 +191,11 @@ def apply(
         f"Modality {modality!r}",
         f"Bring them into the order of the fit first: `mdata.mod[{modality!r}] = adata[:, transform.var_names]`.",
     )
+    if transform.counts and not _holds_counts(mdata, modality, transform.layer):
+        raise ValueError(
+            f"Modality {modality!r} holds values that are no counts, but the transform was fitted to counts: were they "
+            "normalised since? Put the raw counts back, or name their layer in the fit."
+        )
     codes = _codes(mdata, modality, transform.batch_key, transform.batches)
     made = transform.transform
     with _naming(modality):
@@ -202,6 +213,11 @@ def _values(mdata: MuData, modality: str, layer: str | None, *, fill: bool) -> A
         check_keys([layer], [k for k in adata.layers if k], f"Layer of modality {modality!r}")
     x = adata.X if layer is None else adata.layers[layer]
     return measured_matrix(adata, layer, modality) if fill and x is not None else x
+
+
+def _holds_counts(mdata: MuData, modality: str, layer: str | None) -> bool:
+    """Return whether all values that are known are counts."""
+    return looks_like_counts(stored_matrix(mdata.mod[modality], layer, modality))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,10 @@ from plotly.offline import get_plotlyjs
 
 from smalti._errors import NotFittedError
 from smalti._files import check_writable, write_text
-from smalti._validate import check_count
+from smalti._mudata import check_mudata
+from smalti._validate import check_count, check_path, check_seed
+from smalti.model.base import MosaicModel
+from smalti.tl import Stability, cell_values
 
 from . import _data_sections as data
 from . import _latent_section, _matching_sections
@@ -25,11 +27,9 @@ from ._section import Facts, Section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mudata import MuData
-
-    from smalti.model.base import MosaicModel
-    from smalti.tl import Stability
 
 MAX_CELLS = 20_000
 """Points of the map: about 60 bytes each, so that the page stays below 6 MB with plotly's 4.8 MB."""
@@ -96,16 +96,27 @@ def write(
     --------
     >>> sm.report.write(model, mdata, "report.html", color=["CD8A", "adt:cd3.1"])
     """
+    if not isinstance(model, MosaicModel):
+        raise TypeError(f"Expected a trained model, found the type {type(model).__name__}.")
+    check_mudata(mdata)
     if not model.is_trained_:
         raise NotFittedError("The report is about a trained model: call `model.train()` first.")
-    page = Path(path)
+    page = check_path(path)
     if page.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{page} is a web page: name it {page.with_suffix('.html').name}.")
     beside = page.with_name(f"{page.stem}_mqc.json")
     for file in (page, beside):
         check_writable(file)
     check_count(max_cells, "max_cells")
+    check_seed(random_state)
+    if isinstance(color, str):
+        raise TypeError(f"Expected `color` to be a list of names, such as [{color!r}], found {color!r}.")
+    if not isinstance(stability, Stability | None):
+        raise TypeError(f"Expected `stability` to be what `sm.tl.stability` returned, found {stability!r}.")
+    for name in color:
+        cell_values(mdata, name)
     facts = Facts(model, mdata, batch_key=batch_key, labels_key=labels_key, random_state=random_state)
+    _ = facts.batch, facts.labels  # columns that do not exist are found out now
     map_section, points = _latent_section.latent(facts, color, max_cells)
     held = _matching_sections.held_out(facts)
     found = [

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from smalti._mudata import build_mudata
-from smalti._validate import check_choice, check_in_range, check_positive
+from smalti._validate import check_choice, check_count, check_in_range, check_positive
 
 from ._common import numbered, per_modality
 
@@ -117,7 +117,7 @@ def factor_views(
     (100, 60)
     """
     for value, what in ((n_obs, "n_obs"), (n_shared, "n_shared"), (n_batches, "n_batches")):
-        check_positive(value, what)
+        check_count(value, what)
     if n_clusters is not None:
         check_in_range(n_clusters, 2, n_obs, "n_clusters")
     check_in_range(n_batches, 1, n_obs, "n_batches")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._attribution import Attribution, attribute
 from ._benchmark import benchmark
 from ._catalogue import MODELS, ModelEntry
 from ._cell_values import cell_values
@@ -32,6 +33,7 @@ __all__ = [
     "SOME_PAIRS",
     "ModelEntry",
     "DeletionTest",
+    "Attribution",
     "Evaluation",
     "LabelReport",
     "LabelTransfer",
@@ -45,6 +47,7 @@ __all__ = [
     "ReferenceScores",
     "Stability",
     "Sweep",
+    "attribute",
     "benchmark",
     "cell_values",
     "deletion_test",

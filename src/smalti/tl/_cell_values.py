@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from smalti._mudata import check_mudata
-from smalti._validate import shorten
+from smalti._validate import check_text, shorten
 from smalti.data import looks_like_counts, matrix_of, measured_matrix, row_maps
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def cell_values(mdata: MuData, name: str, *, layer: str | None = None, log: bool
         If nothing has that name, or several modalities have such a feature.
     """
     check_mudata(mdata)
-    if name in mdata.obs:
+    if isinstance(name, Hashable) and name in mdata.obs:
         return pd.Series(mdata.obs[name])
+    check_text(name, "name")
     if (found := PREDICTED.fullmatch(name)) and f"{found['key']}_{found['modality']}" in mdata.obsm:
         return _predicted(mdata, name, f"{found['key']}_{found['modality']}", found["feature"], log)
     modality, _, feature = name.partition(":")

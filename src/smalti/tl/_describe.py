@@ -15,6 +15,7 @@ from smalti.data import (
     UNLABELED,
     CategoryField,
     check_mudata,
+    column_remarks,
     find_patterns,
     measured_matrix,
     refuse_view,
@@ -116,6 +117,7 @@ def describe_mosaic(
         notes += outlier_notes(x, name, mdata.mod[name].obs_names, mdata.mod[name].var_names)
         if len(batch_names) > 1:
             notes += panel_gaps(x, batch[_cells_of_rows(mdata, name)], batch_names, name)
+    notes += column_remarks(mdata, batch_key, labels_key, unlabeled_category)
     notes += confounded_presence(here, batch, batch_names)
     notes += confounded_labels(label, label_names, batch, batch_names)
     if not complaints:

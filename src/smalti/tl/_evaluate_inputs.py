@@ -87,7 +87,12 @@ def _matrix(mdata: MuData, what: str, values: Any) -> NDArray[Any]:
     z = np.asarray(values)
     if z.ndim != 2 or len(z) != mdata.n_obs:
         raise ValueError(f"Embedding {what} has shape {z.shape}, expected one row for each of the {mdata.n_obs} cells.")
-    return z if z.dtype in (np.float32, np.float64) else z.astype(np.float64)
+    if z.dtype in (np.float32, np.float64):
+        return z
+    try:
+        return z.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Embedding {what} holds values that are no numbers ({error}).") from error
 
 
 def find_pairs(mdata: MuData, modalities: tuple[str, str] | None) -> Pairs | str:

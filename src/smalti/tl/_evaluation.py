@@ -70,6 +70,11 @@ def _key(name: str) -> str:
     return name
 
 
+def is_score(name: object) -> bool:
+    """Return whether an evaluation may have a column of such a name."""
+    return isinstance(name, str) and (_key(name) in SCORES)
+
+
 def place(name: str) -> int:
     """Return where the score of a column stands in the table."""
     return list(SCORES).index(_key(name))

@@ -37,6 +37,10 @@ SURELY_SEEN = 20.0
 once in e^20 times; with 10 cells there were false alarms on 25,734 regions in 12 batches."""
 
 
+FEW_CELLS, SAME_DEPTH = 20, 0.02
+"""Cells from which totals are compared, and their range, relative to the median, below which they count as equal."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModalityDescription:
     """What one modality holds."""
@@ -194,9 +198,16 @@ def _remarks(x: Any, name: str, facts: ModalityDescription) -> list[str]:
                 "counts: put them into `.X` or a layer if you have them."
             )
         return found
-    empty = int((totals(x) == 0).sum())
+    depth = totals(x)
+    empty = int((depth == 0).sum())
     if empty:
         found.append(f"{empty:,} cells have only zeros in {name!r}; they count as measured.")
+    depth = depth[depth > 0]
+    if len(depth) >= FEW_CELLS and np.ptp(depth) < SAME_DEPTH * facts.median_total and facts.values == "counts":
+        found.append(
+            f"All cells have the same total in {name!r}, about {facts.median_total:,.0f}, as counts do not have unless "
+            "they were normalised and rounded, or drawn down to one depth. Models want the counts as measured."
+        )
     silent = facts.n_vars - int(np.count_nonzero(_seen(x, np.zeros(x.shape[0], dtype=np.int64), 1)))
     if silent:
         found.append(f"{silent:,} of {facts.n_vars:,} features of {name!r} are zero in every cell.")

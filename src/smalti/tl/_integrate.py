@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from smalti import model
 from smalti._compat import umap_key
-from smalti._validate import check_choice, check_positive
+from smalti._validate import check_choice, check_count, check_positive, check_seed
+from smalti.data import check_mudata, refuse_view
 
 from ._catalogue import MODELS
 from ._describe import describe_mosaic
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from smalti.model.base import MosaicModel
 
 logger = logging.getLogger(__name__)
+
+MIN_CELLS = 10
+"""Cells below which neither neighbours nor a map can be computed."""
 
 
 def integrate(
@@ -77,9 +81,20 @@ def integrate(
     >>> sm.pl.latent(mdata, "clue", color=["leiden", "presence"])
     """
     check_positive(resolution, "resolution")
+    check_seed(random_state)
+    if max_epochs is not None:
+        check_count(max_epochs, "max_epochs")
+    check_mudata(mdata)
+    refuse_view(mdata)
+    if mdata.n_obs < MIN_CELLS:
+        raise ValueError(
+            f"Found {mdata.n_obs} cells, expected at least {MIN_CELLS}: fewer have no clusters and no map."
+        )
     found = describe_mosaic(mdata, batch_key=batch_key, labels_key=labels_key).recommendation
     names = {entry.command: entry.name for entry in MODELS if entry.available}
-    chosen = found.model if model_name is None else names[check_choice(model_name.lower(), list(names), "model_name")]
+    chosen = (
+        found.model if model_name is None else names[check_choice(str(model_name).lower(), list(names), "model_name")]
+    )
     reasons = " ".join(found.reasons) if model_name is None else "It was asked for."
     if chosen not in names.values():
         raise ValueError(f"No model of this version is for these data. {reasons}")

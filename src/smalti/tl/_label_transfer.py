@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 
-from smalti._validate import check_in_range, check_keys, shorten
+from smalti._validate import check_in_range, check_keys, check_seed, shorten
 from smalti.align import CellMatch
 from smalti.data import as_text
+from smalti.model.base import MosaicModel
 
 from ._keys import find_key
 from ._label_fit import FittedLabels
 from ._pattern_latents import PatternLatents, pattern_latents
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-    from mudata import MuData
-
-    from smalti.model.base import MosaicModel
 
 UNKNOWN = "unknown"
 MIN_CELLS = 5
@@ -147,6 +143,12 @@ def transfer_labels(
     >>> found = sm.tl.transfer_labels(ref, query, "celltype", use_rep="X_clue", batch_key="donor")
     >>> query.obs = query.obs.join(found.to_frame())
     """
+    for data, name in ((ref, "ref"), (query, "query")):
+        if not isinstance(data, AnnData | MuData) and not (isinstance(data, CellMatch) and name == "query"):
+            raise TypeError(f"Expected `{name}` to be a MuData or an AnnData, found the type {type(data).__name__}.")
+    if model is not None and not isinstance(model, MosaicModel):
+        raise TypeError(f"Expected `model` to be a trained model, found the type {type(model).__name__}.")
+    check_seed(random_state)
     check_in_range(coverage, 0.5, 0.999, "coverage")
     check_in_range(unknown_share, 0.0, 0.5, "unknown_share")
     check_keys([key], list(ref.obs.columns), "Column of `ref.obs`")
@@ -181,6 +183,12 @@ def transfer_labels(
         if len(known) < 2 or n.min() < 2:
             keep = np.isin(y, known[n >= 2])
             z, y, labelled = z[keep], y[keep], labelled[keep]
+        if len(np.unique(y)) < 2:
+            where = f" with {part.name}" if part.name else ""
+            notes.append(
+                f"{len(part.query_cells)} cells{where} left out: the reference has no two labels of such cells"
+            )
+            continue
         fitted = FittedLabels(z, y, None if batch is None else batch[labelled], coverage, unknown_share, random_state)
         at = part.query_cells
         probability = fitted.probabilities(part.query)
@@ -207,6 +215,9 @@ def stored_latents(ref: MuData | AnnData, query: MuData | AnnData, use_rep: str)
             f"columns in `.obsm[{use_rep!r}]`."
         )
     cells = [np.flatnonzero(np.isfinite(z).all(axis=1)) for z in found]
+    for at, name in zip(cells, ("ref", "query"), strict=True):
+        if not len(at):
+            raise ValueError(f"No cell of `{name}` has a latent in `.obsm[{use_rep!r}]`: all values are missing.")
     return PatternLatents(
         name="", ref=found[0][cells[0]], ref_cells=cells[0], query=found[1][cells[1]], query_cells=cells[1]
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smalti._validate import check_text
 from smalti.pp import N_COMPONENTS, LinearCCA
 
 from ._linear_inputs import apply_linear_inputs, fit_linear_inputs
@@ -137,6 +138,7 @@ def linear_cca(
     >>> mdata.obsm["X_cca"].shape == (mdata.n_obs, len(result.correlations))
     True
     """
+    check_text(key_added, "key_added")
     seen = fit_linear_inputs(
         mdata,
         modalities=modalities,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smalti._validate import check_text
 from smalti.pp import N_COMPONENTS, LinearJoint
 
 from ._linear_inputs import apply_linear_inputs, batch_names, fit_linear_inputs
@@ -125,6 +126,7 @@ def linear_joint(
     >>> mdata.obsm["X_joint"].shape[0] == mdata.n_obs
     True
     """
+    check_text(key_added, "key_added")
     seen = fit_linear_inputs(
         mdata,
         modalities=modalities,

@@ -13,13 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 from smalti._linalg import unit_rows
-from smalti._validate import check_choice, check_count, check_keys, shorten
+from smalti._validate import check_choice, check_count, check_keys
 from smalti.align import CellMatch, TransportPlan
-from smalti.data import as_text, presence
+from smalti.data import check_mudata, presence
 from smalti.model.base import MosaicModel
 
 from ._evaluate_inputs import read_latents
 from ._keys import find_key
+from ._match_inputs import MIN_PAIRS, groups_of, known_pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-MIN_PAIRS = 30
-"""Known pairs below which a confidence would be fitted to chance: with an accuracy of one in ten, three are right."""
 SHARPNESS = (0.1, 2000.0)
 """Bounds of the sharpness of the plan, on unit vectors: all alike at the lower, the nearest alone at the upper."""
 CHUNK = 2048
@@ -101,6 +100,8 @@ def match(
     >>> found = sm.tl.match(model, "rna", "adt", within="batch")
     >>> found.to_frame().nlargest(10, "confidence")
     """
+    if not isinstance(data, MosaicModel):
+        check_mudata(data)
     check_choice(cells, ("unpaired", "all"), "cells")
     check_count(n_partners, "n_partners")
     if source == target:
@@ -121,11 +122,16 @@ def match(
         check_keys([source, target], list(where.mod), "Modality")
         latents = read_latents(where, key, key if f"{key}_{source}" in where.obsm else find_key(where, key))
         z = [unit_rows(latents.single.get(name, latents.joint)) for name in (source, target)]
-    groups = _groups(where, within)
+    if z[0].shape[1] != z[1].shape[1]:
+        raise ValueError(
+            f"Latents of {source!r} and {target!r} have {z[0].shape[1]} and {z[1].shape[1]} columns: only those of one "
+            "model can be compared."
+        )
+    groups = groups_of(where, within)
     here = presence(where, [source, target])
     usable = here & np.column_stack([np.isfinite(part).all(axis=1) for part in z])
     both = np.flatnonzero(usable.all(axis=1))
-    known, note = _known(where, both, known_pairs, own)
+    known, note = known_pairs_of(where, both, known_pairs, own)
     first = np.flatnonzero(usable[:, 0] & (~here[:, 1] | (cells == "all")))
     second = np.flatnonzero(usable[:, 1])
     if not len(first) or not len(second):
@@ -217,36 +223,6 @@ def _latents_of_model(model: MosaicModel, mdata: MuData, source: str, target: st
     """Return latents of single modalities of unit length, from the block made for matching."""
     block = "full" if getattr(model.module, "aligners", True) is None else "aligned"
     return [unit_rows(model.get_latent_representation(mdata, modality=name, block=block)) for name in (source, target)]
-
-
-def _groups(mdata: MuData, within: str | None) -> NDArray[np.int64]:
-    if within is None:
-        return np.zeros(mdata.n_obs, dtype=np.int64)
-    check_keys([within], list(mdata.obs.columns), "Column of `mdata.obs`")
-    text = as_text(mdata.obs[within])
-    if text.isna().any():
-        raise ValueError(
-            f"Column {within!r} is missing for {int(text.isna().sum())} cells, first "
-            f"{shorten(mdata.obs_names[text.isna()])}: every cell needs a group to be matched within."
-        )
-    return np.asarray(np.unique(text.to_numpy(dtype=str), return_inverse=True)[1], dtype=np.int64)
-
-
-def _known(
-    mdata: MuData, both: NDArray[np.int64], column: str | None, validation: list[NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], str]:
-    """Return the pairs to calibrate by, and what has to be said of them."""
-    if column is not None:
-        check_keys([column], list(mdata.obs.columns), "Column of `mdata.obs`")
-        known, note = both[mdata.obs[column].to_numpy()[both].astype(bool)], ""
-    else:
-        known = np.intersect1d(both, validation[0]) if validation else both[:0]
-        note = ""
-        if len(known) < MIN_PAIRS:
-            known, note = both, "calibrated by pairs that may have been trained on: confidences are too high then"
-    if len(known) < MIN_PAIRS:
-        note = f"not calibrated: {len(known)} known pairs, at least {MIN_PAIRS} are needed"
-    return known, note
 
 
 def _largest(plan: sp.csr_matrix) -> NDArray[np.float64]:

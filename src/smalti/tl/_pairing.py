@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from smalti._missing import STANDS_OUT, count_limit, largest_counts
 from smalti.data import as_text, row_maps
 
+from ._cell_names import almost_equal
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,8 +33,9 @@ NO_CORRELATION = 0.05
 def pairing_notes(mdata: MuData, totals: Mapping[str, NDArray[np.float64]]) -> list[str]:
     """Return what speaks against the pairing of cells by name.
 
-    Two things are looked at: columns that both modalities have (donor, sample) and that contradict each other on the
-    shared cells, and library sizes that do not go together, although cells with much RNA have much of everything.
+    Three things are looked at: names that differ only in how they are written, columns that both modalities have
+    (donor, sample) and that contradict each other on the shared cells, and library sizes that do not go together,
+    although cells with much RNA have much of everything.
 
     Parameters
     ----------
@@ -44,6 +47,7 @@ def pairing_notes(mdata: MuData, totals: Mapping[str, NDArray[np.float64]]) -> l
     notes, rows = [], row_maps(mdata)
     for a, b in combinations(mdata.mod, 2):
         both = (rows[a] >= 0) & (rows[b] >= 0)
+        notes += almost_equal(a, b, mdata.mod[a].obs_names, mdata.mod[b].obs_names, int(both.sum()))
         if not both.any():
             continue
         at = {name: rows[name][both] for name in (a, b)}

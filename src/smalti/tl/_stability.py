@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from smalti._jobs import run_jobs
-from smalti._validate import check_count
+from smalti._validate import check_count, check_seed
 from smalti.metrics import nearest_neighbors
 
 from ._evaluation import describe_score
@@ -143,12 +143,13 @@ def stability(
     if check_count(n_seeds, "n_seeds") < 2:
         raise ValueError("Expected `n_seeds` of at least 2: one training says nothing of the spread.")
     check_count(n_neighbors, "n_neighbors")
+    check_seed(random_state)
     seeds = tuple(range(random_state, random_state + n_seeds))
     rows: dict[int, pd.Series] = {}
     graphs: dict[str, list[sp.csr_matrix]] = {}
     known: dict[str, NDArray[np.bool_]] = {}
     notes: dict[str, str] = {}
-    setup, keys = setup_of(model_cls, mdata), (batch_key, labels_key)
+    setup, keys = setup_of(model_cls, mdata, batch_key, labels_key), (batch_key, labels_key)
     jobs = [
         (model_cls, mdata, setup, {**(model_kwargs or {}), "random_state": seed}, dict(train_kwargs or {}), *keys)
         for seed in seeds

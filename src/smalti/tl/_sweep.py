@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,19 +13,23 @@ import pandas as pd
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from smalti._errors import NonFiniteLossError
-from smalti._jobs import run_jobs
-from smalti._validate import check_choice, check_count
+from smalti._jobs import check_jobs, run_jobs
+from smalti._validate import check_choice, check_count, check_path, check_seed
 
-from ._evaluation import describe_score
+from ._evaluation import SCORES, describe_score, is_score
+from ._sweep_file import read_results, training_key, write_results
 from ._trials import HELD_OUT, setup_of, train_and_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mudata import MuData
 
     from smalti._jobs import Backend
     from smalti.model.base import MosaicModel
+
+logger = logging.getLogger(__name__)
 
 TRAIN = "train."
 SETTING, SEED, MONITOR, SECONDS, ERROR = "setting", "seed", "monitor", "seconds", "error"
@@ -117,13 +121,14 @@ def sweep(
         Trainings of each setting: ``random_state``, ``random_state + 1`` and so on.
     score
         Column to compare by, as :func:`smalti.tl.evaluate` names it, or ``"monitor"``. By default ``"total"``, or the
-        matching of held-out pairs where there are no labels.
+        matching of held-out pairs where there are no labels, or the monitor without either.
     batch_key, labels_key
         Columns of ``mdata.obs`` for the scores.
     model_kwargs, train_kwargs
         Arguments that all trainings share.
     path
-        CSV file that results are added to as they come; trainings that it holds are not run again.
+        CSV file that results are added to as they come; trainings that it holds are not run again. It is of one model,
+        one mosaic and the same ``model_kwargs``, ``train_kwargs`` and keys.
     n_jobs
         Trainings at a time; -1: as many as there are cores. Each gets a copy of the data.
     backend
@@ -138,7 +143,10 @@ def sweep(
     Raises
     ------
     ValueError
-        If the space is empty, distributions come without ``n_trials``, or the score is not among those found.
+        If the space is empty, distributions come without ``n_trials``, the score is not among those found, or ``path``
+        holds something else.
+    OSError
+        If ``path`` cannot be written.
     ImportError
         If the backend is Ray and it is not installed.
 
@@ -151,11 +159,19 @@ def sweep(
     >>> len(found.summary)
     2
     """
+    check_seed(random_state)
     settings = _settings(space, n_trials, random_state)
     check_count(n_seeds, "n_seeds")
-    done = pd.DataFrame() if path is None or not Path(path).exists() else pd.read_csv(path)
+    check_jobs(n_jobs)
+    setup, keys = setup_of(model_cls, mdata, batch_key, labels_key), (batch_key, labels_key)
+    if score is not None and score != MONITOR and not is_score(score):
+        check_choice(score, (HELD_OUT, MONITOR, *SCORES), "score")
+    file, key = None if path is None else check_path(path), ""
+    done = pd.DataFrame()
+    if file is not None:
+        key = training_key(model_cls, mdata, setup, model_kwargs, train_kwargs, keys)
+        done = read_results(file, key, (SETTING, SEED))
     known = set(zip(done[SETTING], done[SEED], strict=True)) if len(done) else set()
-    setup, keys = setup_of(model_cls, mdata), (batch_key, labels_key)
     jobs, wanted = [], []
     for setting in settings:
         text = json.dumps(setting, sort_keys=True)
@@ -168,20 +184,31 @@ def sweep(
     tables = [done]
     for rows in run_jobs(_train, jobs, n_jobs=n_jobs, backend=backend, at_once=max(abs(n_jobs), 1)):
         tables.append(pd.DataFrame(rows))
-        if path is not None:
-            pd.concat(tables, ignore_index=True).to_csv(path, index=False)  # scores differ between trainings
+        if file is not None:
+            write_results(file, tables, key)
     table = pd.concat([each for each in tables if len(each)], ignore_index=True)
     table = table.set_index([SETTING, SEED]).loc[wanted].reset_index()  # a file may hold other settings
     if score is None:
         score = "total" if "total" in table and table["total"].notna().any() else HELD_OUT
+        if score not in table:
+            logger.warning(
+                "Settings are compared by the validation loss, which means nothing where they change the loss itself: "
+                "without labels (`labels_key`) and with few pairs held out there is no other score."
+            )
+            score = MONITOR
     check_choice(score, [c for c in table if c not in (SETTING, SEED, ERROR, *space)], "score")
     return Sweep(model=model_cls.__name__, table=table, names=tuple(space), score=score)
 
 
 def _settings(space: Mapping[str, Any], n_trials: int | None, random_state: int) -> list[dict[str, Any]]:
     """Return the settings to try, plain values by name."""
-    if not space:
+    if not isinstance(space, Mapping) or not space:
         raise ValueError('Expected `space` to name at least one setting, such as {"n_latent": [10, 20]}.')
+    for name, values in space.items():
+        if hasattr(values, "rvs"):
+            continue
+        if isinstance(values, str | Mapping) or not isinstance(values, Iterable) or not list(values):
+            raise ValueError(f"Expected the values of {name!r} in `space` to be a list, found {values!r}.")
     drawn = [name for name, values in space.items() if hasattr(values, "rvs")]
     if n_trials is None and drawn:
         raise ValueError(f"A distribution ({drawn[0]!r}) has no end of values: say how many to draw by `n_trials`.")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from smalti._compat import SETUP_ARGS, send_mudata_whole
+from smalti._mudata import check_mudata
+from smalti._validate import check_keys
+from smalti.model.base import MosaicModel
 
 from ._evaluate import evaluate
 
@@ -16,8 +19,6 @@ if TYPE_CHECKING:
 
     from mudata import MuData
     from numpy.typing import NDArray
-
-    from smalti.model.base import MosaicModel
 
 ALIGNED = "aligned"
 HELD_OUT = "foscttm of validation pairs"
@@ -75,7 +76,7 @@ def train_and_score(
     found = evaluate(
         mdata, {"model": latents[first]}, aligned=aligned, batch_key=batch_key, labels_key=labels_key
     )  # the same seed for all: what spreads is the model
-    scores = found.scores.loc["model"]
+    scores = found.scores.loc["model"] if len(found.scores) else pd.Series(dtype=float)  # nothing can be scored
     if model.held_out_matching_ is not None:
         scores = pd.concat([scores, pd.Series({HELD_OUT: model.held_out_matching_.model})])
     best = model.history.get("best_epoch")
@@ -84,7 +85,9 @@ def train_and_score(
     return Trial(scores, latents, notes, monitor, seconds)
 
 
-def setup_of(model_cls: type[MosaicModel], mdata: MuData) -> dict[str, Any]:
+def setup_of(
+    model_cls: type[MosaicModel], mdata: MuData, batch_key: str | None = None, labels_key: str | None = None
+) -> dict[str, Any]:
     """Return how a mosaic was set up for a class, and let other processes be given the mosaic.
 
     Parameters
@@ -93,12 +96,25 @@ def setup_of(model_cls: type[MosaicModel], mdata: MuData) -> dict[str, Any]:
         Class of the model.
     mdata
         The mosaic.
+    batch_key, labels_key
+        Columns that the scores will need.
 
     Raises
     ------
+    TypeError
+        If these are no class and no mosaic.
+    KeyError
+        If a column does not exist.
     ValueError
         If it was not set up for the class.
     """
+    found = model_cls if isinstance(model_cls, type | str | None) else type(model_cls).__name__
+    if not (isinstance(model_cls, type) and issubclass(model_cls, MosaicModel)):
+        raise TypeError(f"Expected the class of a model, such as `sm.model.CLUE`, found {found!r}.")
+    check_mudata(mdata)
+    for key in (batch_key, labels_key):
+        if key is not None:
+            check_keys([key], list(mdata.obs.columns), "Column of `mdata.obs`")
     manager = model_cls._get_most_recent_anndata_manager(mdata)
     if manager is None:
         raise ValueError(f"Set up the mosaic first: `{model_cls.__name__}.setup_mudata(mdata, ...)`.")

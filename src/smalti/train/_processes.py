@@ -74,7 +74,12 @@ def _count(devices: int | list[int] | str) -> int:
     if isinstance(devices, str):
         if devices == "auto":
             return 1
-        devices = [int(part) for part in devices.split(",")] if "," in devices else int(devices)
+        try:
+            devices = [int(part) for part in devices.split(",")] if "," in devices else int(devices)
+        except ValueError:
+            raise ValueError(
+                f"Expected `devices` to be a number, a list of numbers or 'auto', found {devices!r}."
+            ) from None
     if isinstance(devices, list):
         return len(devices)
     return devices if devices >= 0 else torch.cuda.device_count()

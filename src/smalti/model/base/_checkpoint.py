@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,24 +18,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from smalti.train import MosaicSplitter
+    from smalti.train import MosaicSplitter, PlanOptions
 
     from ._host import MosaicHost
 
 
-def training_identity(model: MosaicHost, splitter: MosaicSplitter) -> dict[str, str]:
+def training_identity(model: MosaicHost, splitter: MosaicSplitter, plan: PlanOptions) -> dict[str, str]:
     """Return what a checkpoint must have in common with a training that goes on from it, as text."""
+    update = {key: value for key, value in asdict(plan).items() if key != "compile"}  # which changes no number
+    told = [update, splitter.batch_size, splitter.paired_share]
     options = {key: value for key, value in model.config_.items() if key != "verdict"}  # which is a result
     config = json.dumps(to_plain(options), sort_keys=True)
     return {
         "model": type(model).__name__,
-        "options of the model": hashlib.sha256(config.encode()).hexdigest(),
+        "options of the model": _short(config),
+        "options of training": _short(json.dumps(told, sort_keys=True)),
         "data": model.adata_manager.fingerprint().digest(),
         "validation cells": hashlib.sha256(splitter.val_idx.tobytes()).hexdigest(),
     }
 
 
-def safe_checkpoint(path: Path, identity: Mapping[str, str]) -> Path:
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def safe_checkpoint(path: Path, identity: Mapping[str, str], max_epochs: int) -> Path:
     """Return the path of a checkpoint after looking into it.
 
     Parameters
@@ -43,13 +51,15 @@ def safe_checkpoint(path: Path, identity: Mapping[str, str]) -> Path:
         The file.
     identity
         What it must have in common with the training that goes on from it.
+    max_epochs
+        Epochs of that training.
 
     Raises
     ------
     UnsafeFileError
         If the file is damaged, or holds more than tensors and plain values.
     ValueError
-        If it belongs to another model, to other options or other data.
+        If it belongs to another model, to other options or other data, or has more epochs already.
     """
     again = "Delete it, or name another file, to train from the start."
     try:
@@ -74,4 +84,9 @@ def safe_checkpoint(path: Path, identity: Mapping[str, str]) -> Path:
     differ = [what for what, value in identity.items() if stored.get(what) != value]
     if differ and stored:
         raise ValueError(f"The checkpoint {path} is of another training: {', '.join(differ)} differ. {again}")
+    if state["epoch"] >= max_epochs:
+        raise ValueError(
+            f"The checkpoint {path} has {state['epoch'] + 1} epochs already, more than `max_epochs={max_epochs}`. "
+            f"Ask for as many, or more. {again}"
+        )
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import finalize, ref
 
@@ -28,6 +29,7 @@ from smalti.data import (
     ModalityField,
     MosaicManager,
     check_mudata,
+    column_remarks,
     refuse_view,
     resolve_modalities,
     to_device,
@@ -154,6 +156,9 @@ class MosaicHost(BaseModelClass):
             setup_method_args=setup_args,
         )
         manager.register_fields(mdata, source_registry=source_registry)
+        if source_registry is None:
+            for remark in column_remarks(mdata, batch_key, labels_key, unlabeled_category):
+                warnings.warn(remark, UserWarning, stacklevel=2)
         cls.register_manager(manager)
 
     @classmethod
@@ -265,7 +270,11 @@ def positions(mdata: MuData, indices: Sequence[int] | NDArray[Any] | None) -> ND
     """Return the cells that ``indices`` mean (positions, a boolean mask, or ``None`` for all) as positions."""
     if indices is None:
         return np.arange(mdata.n_obs)
+    if isinstance(indices, slice):
+        return positions(mdata, np.arange(mdata.n_obs)[indices])
     at = np.asarray(indices)
+    if at.ndim > 1:
+        raise ValueError(f"Expected `indices` to be one row of positions, found {at.ndim} dimensions.")
     if at.dtype == bool:
         if at.shape != (mdata.n_obs,):
             raise ValueError(f"A boolean `indices` needs {mdata.n_obs} entries, found {at.size}.")

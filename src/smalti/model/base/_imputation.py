@@ -46,6 +46,12 @@ class Imputation:
 
     def __repr__(self) -> str:
         s, n_bad = self.skill, int((~self.skill["predictable"]).sum())
+        if s["rmse"].isna().all():
+            n = int(self.calibration["n_cells"].sum())
+            return (
+                f"Nothing was imputed: too few held-out cells were measured in {self.target!r} and in what the {n:,} "
+                "cells that lack it have. Train on more such cells, or lower `min_calibration` and trust less."
+            )
         means = {name: float(np.sqrt(np.mean(np.square(s[name])))) for name in s if name.startswith("rmse")}
         best = min(means["rmse_ridge"], means["rmse_knn"])
         lines = [

@@ -13,6 +13,7 @@ from smalti._errors import NotFittedError
 from smalti._mudata import build_mudata
 from smalti._validate import check_count, check_in_range
 from smalti.data import COUNT_LIKELIHOODS, find_patterns, measured_matrix, row_maps
+from smalti.model.parts import LOG1P, RAW
 
 from ._imputation import Imputation, Stack, conformal_limits, skill_table
 from ._stored_translation import StoredTranslationMixin
@@ -213,15 +214,22 @@ class _Pattern:
         return self.stack.combine(self.stack.parts(_components(model, mdata, cells, self.sources), decoded))
 
     def decode(self, model: ImputeMixin, mdata: MuData, cells: NDArray[np.int64], *, own: bool) -> NDArray[np.float64]:
-        """Return what the decoder expects from the sources alone; as an average batch unless the own one is known."""
-        batch = "own" if own else "average"
+        """Return what the model expects from the sources alone, on the scale of the fit, which is not that of counts.
+
+        As an average batch unless the own one is known.
+        """
+        logged = self.counts and LOG1P in model.forms(self.target)
+        options: dict[str, Any] = {"batch": "own" if own else "average", "scale": LOG1P if logged else RAW}
         if len(self.sources) == 1:
-            found = model.translate(self.sources[0], self.target, mdata=mdata, indices=cells, batch=batch)
-            return self.forward(found.values.astype(np.float64))
+            found = model.translate(self.sources[0], self.target, mdata=mdata, indices=cells, **options)
+            return self._ready(found.values, logged)
         maps = row_maps(mdata, self.sources)
         part = build_mudata({m: mdata.mod[m][maps[m][cells]].copy() for m in self.sources}, obs=mdata.obs)
-        found = model.translate(None, self.target, mdata=part, batch=batch)
-        return self.forward(found.values.astype(np.float64))[found.obs_names.get_indexer(mdata.obs_names[cells])]
+        found = model.translate(None, self.target, mdata=part, **options)
+        return self._ready(found.values[found.obs_names.get_indexer(mdata.obs_names[cells])], logged)
+
+    def _ready(self, values: NDArray[Any], logged: bool) -> NDArray[np.float64]:
+        return values.astype(np.float64) if logged else self.forward(values.astype(np.float64))
 
     def forward(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return values on the scale of the fit."""

@@ -39,7 +39,10 @@ def read_library(library_size: str | float | ArrayLike, cells: NDArray[np.int64]
     """Check ``library_size``: a word, a number, or one number for each of the ``cells``, in their order."""
     if isinstance(library_size, str):
         return str(check_choice(library_size, ("source", "mean", "observed"), "library_size"))
-    given = np.asarray(library_size, dtype=float)
+    given = np.asarray(library_size)
+    if given.dtype.kind not in "fiu":
+        raise TypeError(f"Expected `library_size` to be a word, a number or numbers, found {library_size!r:.60}.")
+    given = given.astype(float)
     if given.ndim == 0:
         return float(check_positive(float(given), "library_size"))
     if given.shape != (len(cells),):

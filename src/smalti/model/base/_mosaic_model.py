@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from smalti._validate import shorten
+from smalti._validate import check_seed, shorten
 from smalti.model.parts import FittedInputs, MosaicModule
 
 from ._gate_path import GatePathMixin
@@ -39,6 +39,7 @@ class MosaicModel(GatePathMixin, StorageMixin):
             Components of encoder inputs; by default chosen by cross-validated linear CCA on paired cells.
         """
         fitted = None
+        self.random_state = check_seed(self.random_state)
         if sizes is None:
             if self.adata is None:
                 raise ValueError(f"A model without data needs `sizes`: use `{type(self).__name__}.load`.")

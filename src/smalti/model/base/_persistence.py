@@ -27,6 +27,8 @@ FORMAT = "smalti-model"
 FORMAT_VERSION = 2
 """Version 1 had no checksums."""
 WEIGHTS, REGISTRY, DATA = "model.safetensors", "model.json", "mdata.h5mu"
+RENAMED = "renamed_in_data"
+"""Key of names that the file with the data has otherwise."""
 NEW = ".new"
 """Ending of files that are complete, but not yet swapped in."""
 CHECKSUM = '"checksum": "%s"'
@@ -98,7 +100,7 @@ def write_model(
         with replacing(path / (WEIGHTS + NEW)) as beside:
             _save_weights(tensors, beside)
         if mdata is not None:
-            write_mudata(mdata, path / (DATA + NEW))
+            body[RENAMED] = to_plain(write_mudata(mdata, path / (DATA + NEW)))
         files = {name: sha256(path / (name + NEW)) for name in (WEIGHTS, DATA) if (path / (name + NEW)).exists()}
         if mdata is None:
             files.pop(DATA, None)

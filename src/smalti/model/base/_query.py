@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
+from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, STATE_REGISTRY
+from smalti._errors import NotFittedError
 from smalti._text import as_text
-from smalti._validate import check_choice
-from smalti.data import PREFIX
+from smalti._validate import check_choice, check_path
+from smalti.data import PREFIX, check_mudata
 from smalti.model.parts import MosaicSizes
 from smalti.nn import ByModality, FrozenProjection
 
@@ -25,8 +26,8 @@ from ._query_data import QueryReport, align_query, as_mosaic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from anndata import AnnData
     from mudata import MuData
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class QueryMixin(MosaicModel):
 
         Raises
         ------
+        NotFittedError
+            If the reference was not trained.
         ValueError
             If the query shares no modality, or fewer than half of a modality's features, with the model; or the model
             is of another class.
@@ -92,9 +95,13 @@ class QueryMixin(MosaicModel):
         >>> query.obsm["X_clue"] = mapped.get_latent_representation()
         """
         check_choice(update, ("none", "batch", "all"), "update")
+        if not isinstance(query, AnnData):
+            check_mudata(query)
         weights, state = _read(reference)
         if state["model"] != cls.__name__:
             raise ValueError(f"The reference is a {state['model']}; call `smalti.model.{state['model']}.load_query`.")
+        if not state.get("is_trained", True):
+            raise NotFittedError("The reference was not trained: call `train` first, or queries land nowhere.")
         registry = deepcopy(dict(state["registry"]))
         fields = registry[FIELD_REGISTRIES] = {key: deepcopy(dict(v)) for key, v in registry[FIELD_REGISTRIES].items()}
         known = {
@@ -174,12 +181,13 @@ class QueryMixin(MosaicModel):
 def _read(reference: MosaicModel | str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return weights and what is stored beside them, of a model in memory or in a folder."""
     if not isinstance(reference, MosaicModel):
-        return read_model(Path(reference))
+        return read_model(check_path(reference, "reference"))
     state = {
         "model": type(reference).__name__,
         "config": reference.config_,
         "sizes": reference.sizes_.to_dict(),
         "registry": reference.registry_,
+        "is_trained": reference.is_trained_,
         "history": reference.history_,
     }
     return {name: value.detach().cpu().clone() for name, value in reference.module.state_dict().items()}, state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mudata import read_h5mu
@@ -10,16 +9,18 @@ from mudata import read_h5mu
 from smalti._compat import FIELD_REGISTRIES, SETUP_ARGS, resolve_device
 from smalti._errors import NotFittedError, UnsafeFileError
 from smalti._mudata import no_pull
-from smalti._validate import shorten
+from smalti._storable_names import restore_names
+from smalti._validate import check_path, shorten
 from smalti.model.parts import MosaicSizes
 from smalti.train import rank_and_world
 
 from ._host import MosaicHost
-from ._persistence import data_file, read_model, write_model
+from ._persistence import RENAMED, data_file, read_model, write_model
 from ._weights import LimitedMemory, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mudata import MuData
 
@@ -57,9 +58,11 @@ class StorageMixin(MosaicHost):
         OSError
             If the folder cannot be written to.
         """
-        path = Path(dir_path)
+        path = check_path(dir_path, "dir_path")
         if save_anndata and self.adata is None:
             raise NotFittedError("The model has no data to save: it was loaded without.")
+        if save_anndata:
+            self._validate_anndata()  # or what is stored together would not fit together
         if rank_and_world()[0]:
             return
         keep = {key: value for key, value in self.registry_.items() if key != FIELD_REGISTRIES}
@@ -106,7 +109,7 @@ class StorageMixin(MosaicHost):
         ValueError
             If the stored model is of another class, or the data do not fit.
         """
-        path = Path(dir_path)
+        path = check_path(dir_path, "dir_path")
         weights, state = read_model(path)
         parts = ("model", "config", "sizes", "registry", "is_trained", "history", "train_indices", "validation_indices")
         if missing := [key for key in parts if key not in state]:
@@ -116,6 +119,7 @@ class StorageMixin(MosaicHost):
         if adata is None and (file := data_file(path, state)) is not None:
             with no_pull():
                 adata = read_h5mu(file)
+                restore_names(adata, state.get(RENAMED, []))
         registry = state["registry"]
         if adata is not None:
             cls.setup_mudata(adata, source_registry=registry, **registry[SETUP_ARGS])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from smalti._files import replacing, replacing_folder
+from smalti._validate import check_path
 from smalti.data import MatrixWriter, editing, write_frame
 
 from ._host import positions
@@ -18,6 +18,7 @@ from ._translation import TranslationMixin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mudata import MuData
     from numpy.typing import ArrayLike, NDArray
@@ -59,7 +60,7 @@ class StoredTranslationMixin(TranslationMixin):
         OSError
             If ``path`` cannot be written; what was there before stays.
         """
-        path = Path(path)
+        path = check_path(path)
         if path.suffix not in (".h5ad", ".zarr"):
             raise ValueError(f"Expected `path` to end in .h5ad or .zarr, found {str(path)!r}.")
         mdata = self._validate_anndata(mdata)

@@ -239,6 +239,8 @@ class TranslationMixin(PairTranslationMixin):
 
 
 def _columns(names: NDArray[Any], wanted: Sequence[str], target: str) -> NDArray[np.int64]:
+    if isinstance(wanted, str) or not len(wanted):
+        raise ValueError(f"Expected `features` to be a list of names, found {wanted!r}.")
     at = pd.Index(names).get_indexer(pd.Index(wanted))
     for name, position in zip(wanted, at, strict=True):
         if position < 0:

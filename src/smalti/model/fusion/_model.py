@@ -102,6 +102,10 @@ class FusionClustering(QueryMixin, FusionResults, FusionTraining):
         super().__init__(adata, registry)
         if n_clusters is not None and check_count(n_clusters, "n_clusters") < 2:
             raise ValueError(f"Expected `n_clusters` to be at least 2, found {n_clusters}.")
+        if n_clusters is not None and adata is not None and n_clusters > adata.n_obs:
+            raise ValueError(
+                f"Expected `n_clusters` to be at most the number of cells, {adata.n_obs}, found {n_clusters}."
+            )
         self.n_clusters, self.random_state = n_clusters, random_state
         self.options = resolve_options(FusionOptions(), options, n_latent=n_latent)
         self.weights = resolve_options(FusionWeights(), weights)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from smalti._errors import NotFittedError
+from smalti._validate import check_text
 from smalti.model.base import LabelMixin, most_probable, positions
 
 if TYPE_CHECKING:
@@ -90,6 +92,9 @@ class FusionResults(LabelMixin):
         key_added
             Name of the column with clusters, and beginning of the other names.
         """
+        if not self.is_trained_:
+            raise NotFittedError("There are no clusters yet: call `train` first.")
+        check_text(key_added, "key_added")
         mdata = self._validate_anndata(mdata)
         probability = self.predict_proba(mdata)
         p, names = probability.to_numpy(), list(probability.columns)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from smalti._errors import NotFittedError
+from smalti._validate import check_text
 from smalti.model.base import positions
 
 from ._loss import white_floor, whiteness
@@ -155,6 +156,9 @@ class ManifoldResults(ManifoldTraining):
         key_added
             Beginning of all names.
         """
+        if not self.is_trained_:
+            raise NotFittedError("There are no charts yet: call `train` first.")
+        check_text(key_added, "key_added")
         data = self._validate_anndata(mdata)
         data.obsm[f"X_{key_added}"] = self.get_latent_representation(data)
         for column, values in self.chart_table(data).items():
