@@ -22,15 +22,11 @@ def fit(mdata, seed):
         part.obs_names, part.var_names = mdata.obs_names, adata.var_names
         part.obs["batch"] = batch
         parts[name] = part
+    whole = MuData({name: parts[name] for name in ("rna", second)})  # in its own order: it cannot change it
     layer = "atac_layer" if second == "atac" else "protein_layer"
-    if second != "atac":  # MULTIVI insists on regions: one that no cell has open
-        parts["atac"] = AnnData(np.zeros((mdata.n_obs, 1), np.float32))
-        parts["atac"].obs_names = mdata.obs_names
-    order = [name for name in ("rna", "atac", second) if name in parts]  # it cannot reorder them itself
-    whole = MuData({name: parts[name] for name in dict.fromkeys(order)})
-    modalities = {"rna_layer": "rna", "batch_key": "rna", layer: second, "atac_layer": "atac"}
+    modalities = {"rna_layer": "rna", "batch_key": "rna", layer: second}
     scvi.model.MULTIVI.setup_mudata(whole, batch_key="batch", rna_layer=None, modalities=modalities)
-    model = scvi.model.MULTIVI(whole, n_genes=n["rna"], n_regions=n.get("atac", 1))
+    model = scvi.model.MULTIVI(whole, n_genes=n["rna"], n_regions=n.get("atac", 0))
     model.train(enable_progress_bar=False)
     return model.get_latent_representation()
 

@@ -15,7 +15,7 @@ import smalti as sm
 from smalti._errors import NotFittedError
 from smalti._mudata import no_pull
 from smalti._storable import write_mudata
-from smalti.model import CLUE, FusionClustering, OverlapManifold, UnpairedCCA
+from smalti.model import CLUE, MCA, FusionClustering, OverlapManifold, UnpairedCCA
 
 FEATURES = {"a": 16, "b": 10}
 LINEAR = {"encoder": "linear", "options": {"n_latent": 3, "n_permutations": 0, "accept": "always"}}
@@ -217,6 +217,18 @@ def test_counts_that_were_normalised_and_rounded_are_told():
     mdata["a"].X = np.round(1e4 * x / x.sum(axis=1, keepdims=True)).astype(np.float32)
     assert any("All cells have the same total in 'a'" in note for note in sm.tl.describe_mosaic(mdata).notes)
     assert not any("the same total in 'b'" in note for note in sm.tl.describe_mosaic(mdata).notes)
+
+
+# ------------------------------------------------------------------ K5: options
+
+
+def test_a_variant_without_a_term_that_trains_it_is_refused():
+    mdata = mosaic()
+    MCA.setup_mudata(mdata)
+    weights = {"unimodal_fusion": 0, "unimodal_unimodal": 0, "channel_root": 1}
+    with pytest.raises(ValueError, match="Variant 'mma' has no channel but the root"):
+        MCA(mdata, variant="mma", weights=weights)
+    MCA(mdata, weights=weights, options={"n_latent": 8, "n_layers": 1, "n_heads": 2, "n_tokens": 2, "n_hidden": 8})
 
 
 # ------------------------------------------------------------------ K7: containers

@@ -223,7 +223,7 @@ def test_mistakes_get_one_sentence(files, tmp_path):
         (ValueError, "holds one modality only; say which", {"paths": [tmp_path / "three.h5ad"]}),
         (ValueError, "at least two modalities, found 'adt'", {"paths": {"three": paths["three"]}}),
         (ValueError, "to end in .zarr or .h5mu", {"out": tmp_path / "out.h5ad"}),
-        (ValueError, "is one of the files to read", {"out": paths["one"]}),
+        (ValueError, "lies in, one of the files to read", {"out": paths["one"]}),
         (ValueError, "has a column 'donor'", {"source_key": "donor"}),
         (TypeError, "to be several files", {"paths": paths["one"]}),
         (ValueError, "at least one file", {"paths": []}),

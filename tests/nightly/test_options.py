@@ -71,7 +71,7 @@ CASES = [
         models.MCA,
         models.MCAOptions,
         models.MCAWeights,
-        {"variant": ["mca", "mma"]},
+        {"variant": list(get_args(mca_options.Variant))},
         {
             "tokens": list(get_args(mca_options.TokenKind)),
             "cardinalities": [None, "all", (2,)],
@@ -253,7 +253,7 @@ def parameters() -> Iterator[Any]:
             yield pytest.param(case, row, id=f"{case.cls.__name__}-{i}")
 
 
-@pytest.mark.parametrize(("case", "row"), parameters())
+@pytest.mark.parametrize(("case", "row"), list(parameters()))
 @pytest.mark.filterwarnings("ignore")
 def test_a_row_of_options_works_or_is_refused_before_training(case, row, tmp_path):
     cls, own = case.cls, own_values(case)

@@ -232,8 +232,8 @@ def warn_of_ties(ties: int, comparisons: int) -> None:
     """Log a warning if so many candidates are exactly as far as the true match that FOSCTTM says little."""
     if ties > _TIES * comparisons:
         logger.warning(
-            "%.0f %% of the candidates are exactly as far as the true match and do not count as closer: the embedding "
-            "has copies or has collapsed, and FOSCTTM flatters it.",
+            "%.0f %% of the candidates are exactly as far as the true match: the embedding has copies or has collapsed. "
+            "By its published definition FOSCTTM does not count them, and flatters it; within batches they count half.",
             100 * ties / comparisons,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from smalti._mudata import check_mudata
 from smalti._text import as_text
 from smalti._validate import check_count, check_keys, check_positive, check_seed, check_unique, shorten
-from smalti.data import CategoryField, matrix_of, presence, row_maps
+from smalti.data import CategoryField, matrix_of, row_maps
 from smalti.pp import LinearTransform, apply, components_by_pairs, default_transform, fit_modality
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def fit_linear_inputs(
     layers: Mapping[str, str] | None,
     transforms: Mapping[str, LinearTransform] | None,
     random_state: int,
+    every_cell: bool = False,
 ) -> LinearInputs:
     """Fit the transform of every modality and choose how many components enter; arguments as of the two methods."""
     check_mudata(mdata)
@@ -69,13 +70,13 @@ def fit_linear_inputs(
                 f"Expected the transform of modality {name!r} to be one of `sm.pp`, such as `sm.pp.PCA()`, found "
                 f"{given!r}."
             )
-    absent = np.flatnonzero(~presence(mdata, names).any(axis=1))
-    if len(absent):
+    batch, maps = batch_names(mdata, batch_key), row_maps(mdata, names)
+    absent = np.flatnonzero(np.all([rows < 0 for rows in maps.values()], axis=0))
+    if every_cell and len(absent):
         raise ValueError(
             f"{len(absent)} cells were measured in none of the modalities {shorten(names)}: "
             f"{shorten(mdata.obs_names[absent])}. Name more modalities, or leave these cells out of the fit."
         )
-    batch, maps = batch_names(mdata, batch_key), row_maps(mdata, names)
     most = max(candidates) if n_components is None else check_count(n_components, "n_components")
     fitted, values = {}, {}
     for name in names:

@@ -137,6 +137,7 @@ def linear_joint(
         layers=layers,
         transforms=transforms,
         random_state=random_state,
+        every_cell=True,
     )
     joint = LinearJoint(ridge=ridge, shrinkage=shrinkage, random_state=random_state)
     joint.fit(seen.values, seen.maps, seen.batch)

@@ -80,9 +80,13 @@ class Stack:
     """
 
     def __init__(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        self.fit(x, y)
+        self.weights = np.array([1.0, 0.0, 0.0])
+
+    def fit(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+        """Fit ridge and nearest cells to other cells; the weights stay."""
         self.ridge = RidgeCV(alphas=ALPHAS).fit(x, y)
         self.knn = KNeighborsRegressor(min(K_NEIGHBORS, len(x))).fit(x, y)
-        self.weights = np.array([1.0, 0.0, 0.0])
 
     def parts(self, x: NDArray[np.float64], decoded: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the predictions of the three methods, ``(3, n, G)``, in the order of ``METHODS``."""

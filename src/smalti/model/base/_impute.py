@@ -44,10 +44,10 @@ class ImputeMixin(StoredTranslationMixin):
 
         What is filled in is a weighted mean of the model's own prediction, ridge regression and the mean of the nearest
         cells, both on the model's input components; the weights are fitted to cells held out from training, so that it
-        is never much worse than the simplest. The ends of intervals are order statistics of the errors of these cells
-        (split conformal prediction), feature by feature, per presence pattern: of the cell's own batch where it has
-        enough of them, otherwise of all batches. Counts are spread by a uniform number before errors are taken, so that
-        ties do not widen intervals.
+        is never much worse than the simplest. Ridge and nearest cells are then fitted to these cells, too. The ends of
+        intervals are order statistics of the errors of these cells (split conformal prediction), feature by feature,
+        per presence pattern: of the cell's own batch where it has enough of them, otherwise of all batches. Counts are
+        spread by a uniform number before errors are taken, so that ties do not widen intervals.
 
         Parameters
         ----------
@@ -176,7 +176,8 @@ class _Pattern:
         matrix = measured_matrix(model.adata.mod[target], spec.layer, target)
         values = _dense(matrix[maps[target][np.concatenate([train, test])]])
         y = self.forward(values)
-        self.stack = Stack(_components(model, model.adata, train, sources), y[: len(train)])
+        seen = _components(model, model.adata, train, sources), y[: len(train)]
+        self.stack = Stack(*seen)
         x, y = _components(model, model.adata, test, sources), y[len(train) :]
         own = self.stack.parts(x, self.decode(model, model.adata, test, own=True))
         self.stack.fit_weights(own, y)
@@ -193,6 +194,7 @@ class _Pattern:
         self.whole = {True: y - mixed if self.counts else None, False: y - apart if self.counts else None}
         self.batch = _batch(model, model.adata)[test]
         self.own_batches = own_batches
+        self.stack.fit(np.concatenate([seen[0], x]), np.concatenate([seen[1], y]))  # weights and errors are taken
         return self
 
     def limits(self, batch: int, coverage: float) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], int, str]:

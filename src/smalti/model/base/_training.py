@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import fields
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +14,7 @@ from scvi.train import TrainRunner
 
 from smalti._compat import runs_elsewhere
 from smalti._files import check_writable
-from smalti._validate import check_count, check_keys, check_path
+from smalti._validate import check_count, check_path
 from smalti.nn import GateSchedule
 from smalti.train import (
     AdversarialPlan,
@@ -37,7 +35,7 @@ from smalti.train import (
 )
 
 from ._checkpoint import safe_checkpoint, training_identity
-from ._checks import epochs_between_checks
+from ._checks import check_arguments, epochs_between_checks
 from ._gates import GateMixin
 from ._running import quiet, run_training, threads
 
@@ -155,13 +153,7 @@ class TrainingMixin(GateMixin):
         if batch_size is None or batch_size == "auto":
             batch_size = max(self.default_batch_size, self.least_batch_size())
         check_count(batch_size, "batch_size")
-        for given, what in ((plan_kwargs, "plan_kwargs"), (trainer_kwargs, "trainer_kwargs")):
-            if not isinstance(given, Mapping | None):
-                raise TypeError(f"Expected `{what}` to be a dictionary, found {given!r}.")
-        if num_workers != 0:
-            check_count(num_workers, "num_workers")
-        if n_threads is not None:
-            check_count(n_threads, "n_threads")
+        check_arguments(plan_kwargs, trainer_kwargs, num_workers, n_threads)
         options = {"logger": False, **(trainer_kwargs or {})}  # plans keep the history
         strategy = resolve_strategy(options.pop("strategy", strategy), devices, options.get("num_nodes", 1))
         splitter = MosaicSplitter(
@@ -180,7 +172,6 @@ class TrainingMixin(GateMixin):
             max_epochs = max(1, math.ceil(self.suggested_steps(splitter) / splitter.sampler.n_batches))
         max_epochs = check_count(max_epochs, "max_epochs")
         self.n_epochs_ = max_epochs
-        check_keys(plan_kwargs or {}, [each.name for each in fields(PlanOptions)], "Option of `plan_kwargs`")
         update = PlanOptions(**{**self.plan_defaults(), **(plan_kwargs or {})})
         check_every = epochs_between_checks(max_epochs, splitter)
         gated = self.gate_names()

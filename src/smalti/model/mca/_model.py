@@ -142,6 +142,7 @@ class MCA(QueryMixin, RetrievalMixin, ImputeMixin):
             n_components=n_components,
         )
         self.weights = resolve_options(MCAWeights(), weights)
+        self.weights.check_root(self.variant)
         if isinstance(self.options.tokens, dict):
             check_keys(self.options.tokens, self.modalities, "`options.tokens`")
         check_keys(self.weights.modality, self.modalities, "`weights.modality`")

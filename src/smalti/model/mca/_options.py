@@ -58,6 +58,14 @@ class MCAWeights(Options):
                 "`reconstruction` at weight 0. Give one of them a weight."
             )
 
+    def check_root(self, variant: Variant) -> None:
+        """Raise ``ValueError`` if nothing trains the root channel of a variant, which may have no other channel."""
+        if variant == "mma" and self.unimodal_fusion + self.reconstruction == 0:
+            raise ValueError(
+                "Variant 'mma' has no channel but the root, so `channel_root` has no effect: give `unimodal_fusion` "
+                "or `reconstruction` a weight, or nothing is trained."
+            )
+
     def rows(self, variant: Variant) -> dict[str, float]:
         """Return the weights above 0 of the contrastive rows that the variant has."""
         names = ["unimodal_fusion", "unimodal_unimodal"]
