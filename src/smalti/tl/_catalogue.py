@@ -122,9 +122,9 @@ MODELS: tuple[ModelEntry, ...] = (
     ModelEntry(
         name="OverlapManifold",
         what="modalities that each see another part of one continuum",
-        when="each modality sees another part of one continuum",
+        when="each modality sees another part of one continuum, and each state was measured several times",
         needs=("pairs",),
-        wish="if each modality sees another part of one continuum",
+        wish="if each modality sees another part of one continuum and each state was measured several times",
         code=(
             "sm.model.OverlapManifold.setup_mudata(mdata{arguments})",
             "model = sm.model.OverlapManifold(mdata, n_latent=2)",
