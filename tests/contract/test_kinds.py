@@ -234,6 +234,20 @@ def test_a_variant_without_a_term_that_trains_it_is_refused():
 # ------------------------------------------------------------------ K7: containers
 
 
+@pytest.mark.parametrize("storage", ["csr", "dense"])
+def test_a_mosaic_on_disk_is_described_as_in_memory(storage, tmp_path):
+    mdata = mosaic(pattern="paired", storage=storage)
+    write_mudata(mdata, tmp_path / "x.h5mu")
+    lazy = sm.data.open_mosaic(tmp_path / "x.h5mu")
+    assert repr(sm.tl.describe_mosaic(lazy)) == repr(sm.tl.describe_mosaic(mdata))
+    for each in (lazy, mdata):
+        sm.pp.bulk(each, "a", kind="counts")
+    np.testing.assert_allclose(lazy["a"].obsm["X_bulk"], mdata["a"].obsm["X_bulk"], atol=1e-5)
+    CLUE.setup_mudata(lazy)
+    with pytest.raises(ValueError, match="'a', 'b' stay on disk and cannot be given to other processes"):
+        sm.tl.sweep(CLUE, lazy, {"n_latent": [2]}, n_jobs=2)
+
+
 def test_masked_values_count_as_missing():
     mdata = mosaic(pattern="paired")
     x = mdata["a"].X.toarray()

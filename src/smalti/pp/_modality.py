@@ -13,7 +13,7 @@ import pandas as pd
 from smalti._mudata import check_mudata
 from smalti._text import as_text
 from smalti._validate import check_keys, check_names_equal, check_unique, shorten
-from smalti.data import CategoryField, looks_like_counts, measured_matrix, row_maps, stored_matrix
+from smalti.data import CategoryField, looks_like_counts, matrix_of, measured_matrix, row_maps, stored_matrix
 
 from ._arrays import as_rows
 from ._base import LinearTransform
@@ -212,7 +212,9 @@ def _values(mdata: MuData, modality: str, layer: str | None, *, fill: bool) -> A
     if layer is not None:
         check_keys([layer], [k for k in adata.layers if k], f"Layer of modality {modality!r}")
     x = adata.X if layer is None else adata.layers[layer]
-    return measured_matrix(adata, layer, modality) if fill and x is not None else x
+    if x is None:
+        return x
+    return (measured_matrix if fill else matrix_of)(adata, layer, modality)
 
 
 def _holds_counts(mdata: MuData, modality: str, layer: str | None) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from smalti._disk import DiskMatrix
 from smalti._errors import SmaltiError
 from smalti._missing import has_missing, largest_counts, measured, missing_of
 from smalti.data import (
@@ -19,6 +20,7 @@ from smalti.data import (
     infer_encoder_input,
     infer_likelihood,
     looks_like_counts,
+    matrix_of,
     mostly_ones,
     nonzero_share,
     row_maps,
@@ -92,6 +94,8 @@ def read_modality(mdata: MuData, name: str) -> tuple[ModalityDescription, list[s
         x = check_values(mdata, name, Modality(layer=layer))
         check_varies(x, name)
         check_features(x, name, adata.var_names)
+        if isinstance(x, DiskMatrix):
+            x = matrix_of(adata, layer, name)
     except (ValueError, KeyError) as error:
         return ModalityDescription(**size), [str(error.args[0])], []
     likelihood = infer_likelihood(x)

@@ -15,7 +15,7 @@ from smalti._validate import check_count, check_seed
 from smalti.metrics import nearest_neighbors
 
 from ._evaluation import describe_score
-from ._trials import HELD_OUT, setup_of, train_and_score
+from ._trials import HELD_OUT, check_sendable, setup_of, train_and_score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,6 +150,7 @@ def stability(
     known: dict[str, NDArray[np.bool_]] = {}
     notes: dict[str, str] = {}
     setup, keys = setup_of(model_cls, mdata, batch_key, labels_key), (batch_key, labels_key)
+    check_sendable(mdata, n_jobs, backend)
     jobs = [
         (model_cls, mdata, setup, {**(model_kwargs or {}), "random_state": seed}, dict(train_kwargs or {}), *keys)
         for seed in seeds

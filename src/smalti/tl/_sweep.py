@@ -18,7 +18,7 @@ from smalti._validate import check_choice, check_count, check_path, check_seed
 
 from ._evaluation import SCORES, describe_score, is_score
 from ._sweep_file import read_results, training_key, write_results
-from ._trials import HELD_OUT, setup_of, train_and_score
+from ._trials import HELD_OUT, check_sendable, setup_of, train_and_score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +164,7 @@ def sweep(
     check_count(n_seeds, "n_seeds")
     check_jobs(n_jobs)
     setup, keys = setup_of(model_cls, mdata, batch_key, labels_key), (batch_key, labels_key)
+    check_sendable(mdata, n_jobs, backend)
     if score is not None and score != MONITOR and not is_score(score):
         check_choice(score, (HELD_OUT, MONITOR, *SCORES), "score")
     file, key = None if path is None else check_path(path), ""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from smalti._compat import SETUP_ARGS, send_mudata_whole
+from smalti._disk_formats import on_disk
 from smalti._mudata import check_mudata
-from smalti._validate import check_keys
+from smalti._validate import check_keys, shorten
 from smalti.model.base import MosaicModel
 
 from ._evaluate import evaluate
@@ -83,6 +84,16 @@ def train_and_score(
     monitor = float("nan") if best is None else float(best.iloc[0, 0])
     notes = {part: why for part, why in found.notes.items() if part != "total"}
     return Trial(scores, latents, notes, monitor, seconds)
+
+
+def check_sendable(mdata: MuData, n_jobs: int, backend: str) -> None:
+    """Raise ``ValueError`` if trainings are to run in other processes on values that stay on disk."""
+    lazy = [name for name, mod in mdata.mod.items() if any(map(on_disk, (mod.X, *mod.layers.values())))]
+    if lazy and (n_jobs != 1 or backend == "ray"):
+        raise ValueError(
+            f"The values of modality {shorten(lazy)} stay on disk and cannot be given to other processes: use "
+            "`n_jobs=1` with the backend 'loky', or read them into memory."
+        )
 
 
 def setup_of(
