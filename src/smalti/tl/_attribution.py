@@ -76,8 +76,8 @@ def attribute(
     r"""Say which features put the cells of a group where the network has them.
 
     With :math:`z(x)` the model's own latent of a cell from this modality alone, and :math:`w` the unit vector from the
-    mean of all other cells to that of the group, a feature's contribution is its integrated gradient (Sundararajan et
-    al. 2017, by captum) of :math:`\langle z(x), w \rangle`, from an average cell of the same batch to the cell, on the
+    mean of all other cells to that of the group, a feature's contribution is its integrated gradient
+    :cite:p:`Sundararajan2017` (by captum) of :math:`\langle z(x), w \rangle`, from an average cell of the same batch to the cell, on the
     scale that the encoder sees (log-normalised counts, for example). Contributions of all features sum to what the
     cell is away from the average one. They say what the *network* looked at, not what is regulated: of two genes that
     go together it may use either. For the joint latent, which is linear, take :func:`get_loadings`.
@@ -99,6 +99,10 @@ def attribute(
         Points on each cell's path from the average one.
     random_state
         Seed of the draw.
+
+    Returns
+    -------
+    :class:`Attribution`; print it for the first features of each group.
 
     Raises
     ------
