@@ -77,10 +77,10 @@ def attribute(
 
     With :math:`z(x)` the model's own latent of a cell from this modality alone, and :math:`w` the unit vector from the
     mean of all other cells to that of the group, a feature's contribution is its integrated gradient
-    :cite:p:`Sundararajan2017` (by captum) of :math:`\langle z(x), w \rangle`, from an average cell of the same batch to the cell, on the
-    scale that the encoder sees (log-normalised counts, for example). Contributions of all features sum to what the
-    cell is away from the average one. They say what the *network* looked at, not what is regulated: of two genes that
-    go together it may use either. For the joint latent, which is linear, take :func:`get_loadings`.
+    :cite:p:`Sundararajan2017` (by captum) of :math:`\langle z(x), w \rangle`, from an average cell of the same batch to
+    the cell, on the scale that the encoder sees (log-normalised counts, for example). Contributions of all features sum
+    to what the cell is away from the average one. They say what the *network* looked at, not what is regulated: of two
+    genes that go together it may use either. For the joint latent, which is linear, take :func:`get_loadings`.
 
     Parameters
     ----------
