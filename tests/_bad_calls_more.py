@@ -22,6 +22,7 @@ NO_PATH = (None, 3, "")
 def more_calls(mdata: MuData, model: Any, folder: Path) -> list[Call]:
     """Return the calls, on a mosaic with a latent, a trained model and an empty folder."""
     a, b = mdata["a"], mdata["b"]
+    sm.model.UnpairedCCA.setup_mudata(mdata)
     untrained = sm.model.CLUE(mdata, n_latent=3, n_hidden=8)
     levels = a.copy()
     levels.obs.index = pd.MultiIndex.from_arrays([["d"] * a.n_obs, a.obs_names])
@@ -173,6 +174,16 @@ def more_calls(mdata: MuData, model: Any, folder: Path) -> list[Call]:
                 "random_state": SEED[:4],
                 "key_added": (None, 3, ""),
             },
+        ),
+        Call("pl.fusion", sm.pl.fusion, {"mdata": mdata}, {"mdata": (*no_mosaics(), model, mdata)}),
+        Call("pl.history", sm.pl.history, {"model": model}, {"model": (3, None)}),
+        Call("pl.stability", sm.pl.stability, {"found": None}, {"found": (None, "x", model)}),
+        Call("evaluate", sm.tl.evaluate, {"mdata": mdata, "embeddings": "X_w"}, {"embeddings": (None, 3, "X_text")}),
+        Call(
+            "UnpairedCCA",
+            lambda **k: sm.model.UnpairedCCA(mdata, **k),
+            {},
+            {"links": ("x", pd.DataFrame({"a": [], "b": []}), pd.DataFrame({"a": ["z"], "b": ["z"]}))},
         ),
         Call(
             "integrate",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from smalti._text import as_text
 from smalti._validate import check_keys, shorten
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ def check_links(links: pd.DataFrame, var_names: Mapping[str, Sequence[str]]) -> 
     check_keys(columns, list(var_names), "Columns of `links`")
     if len(columns) < 2:
         raise ValueError(f"Expected `links` to have columns of at least two modalities, found {shorten(columns)}.")
+    if not len(links):
+        raise ValueError("`links` has no row, so that nothing is linked. Leave it out, or name linked features.")
     text = {}
     for name in columns:
-        column = links[name]
-        text[name] = np.where(column.isna(), "", column.astype(str)).astype(object)
+        column = as_text(links[name])
+        text[name] = column.where(column.notna(), "").to_numpy(dtype=object)
         known = set(var_names[name])
         unknown = [value for value in dict.fromkeys(text[name]) if value and value not in known]
         if unknown:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import PowerNorm
 
+from smalti._mudata import check_mudata
 from smalti._validate import check_keys
 
 from ._axes import make_axes
@@ -67,6 +68,7 @@ def fusion(
     ValueError
         If no cell has two of the modalities, or the number of axes is not that of the pictures.
     """
+    check_mudata(mdata)
     check_keys([key], list(mdata.uns), "Entry of `mdata.uns`")
     check_keys([key, f"{key}_agreement"], list(mdata.obs), "Column of `mdata.obs`")
     said: dict[str, Any] = mdata.uns[key]

@@ -67,6 +67,8 @@ def history(
     ValueError
         If the number of axes is not that of the terms.
     """
+    if not hasattr(model, "keys") and not hasattr(model, "history"):
+        raise TypeError(f"Expected a trained model or its history, found the type {type(model).__name__}.")
     logged = model if hasattr(model, "keys") else model.history
     if not logged:
         raise NotFittedError("There is no history: the model was not trained. Call `model.train()` first.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from smalti.tl import score_title
+from smalti.tl import Stability, score_title
 
 from ._axes import figure_of, make_axes
 from ._colors import INK, OKABE_ITO, QUIET
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from smalti.tl import Stability
 
 
 def stability(found: Stability, *, ax: Axes | Sequence[Axes] | None = None, show: bool = False) -> Figure:
@@ -42,6 +40,8 @@ def stability(found: Stability, *, ax: Axes | Sequence[Axes] | None = None, show
     ValueError
         If other than two axes are given.
     """
+    if not isinstance(found, Stability):
+        raise TypeError(f"Expected what `sm.tl.stability` returned, found the type {type(found).__name__}.")
     scores = found.scores.dropna(axis=1, how="all")
     axes = make_axes(ax, 2, what="picture of stability", max_columns=2, panel=(5.0, max(2.8, 0.2 * scores.shape[1])))
     for y, name in enumerate(scores):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,8 @@ def by_name(embeddings: Any) -> dict[str, Any]:
         return dict(embeddings)
     if hasattr(embeddings, "ndim"):
         return {"embedding": embeddings}
+    if not isinstance(embeddings, Iterable):
+        raise TypeError(f"Expected embeddings by name, or keys of `mdata.obsm`, found {embeddings!r}.")
     return {key: key for key in embeddings}
 
 
