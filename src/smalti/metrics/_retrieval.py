@@ -233,7 +233,7 @@ def warn_of_ties(ties: int, comparisons: int) -> None:
     if ties > _TIES * comparisons:
         logger.warning(
             "%.0f %% of the candidates are exactly as far as the true match: the embedding has copies or collapsed. "
-            "By its published definition FOSCTTM does not count them, and flatters it; within batches they count half.",
+            "By its published definition FOSCTTM does not count them, and flatters it: see recall and matching.",
             100 * ties / comparisons,
         )
 

@@ -66,8 +66,8 @@ def matching_scores(
     The batch of a cell is known to its user, so candidates of other batches only reward an embedding for telling
     batches apart. Depth is shared by both modalities of a cell, too: ``foscttm_depth`` takes as candidates only the
     tenth of the group (at least 50 cells) whose total in the modality searched is nearest to that of the true partner,
-    and thus tells what is left when depth tells nothing. Candidates exactly as far as the partner count half, unlike in
-    :func:`foscttm`, whose published definition takes an embedding that has collapsed to a point for a perfect one.
+    and thus tells what is left when depth tells nothing. Candidates exactly as far as the partner do not count, as in
+    :func:`foscttm`: a collapsed embedding looks perfect by it, not by matching and recall, and a warning says so.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def matching_scores(
         n_queries += len(at)
         counts = _count(a, b, at)
         ties, comparisons = ties + int(counts[1].sum()), comparisons + 2 * len(at) * len(rows)
-        plain.append(float(((counts[0] + counts[1] / 2) / len(rows)).mean()))
+        plain.append(float((counts[0] / len(rows)).mean()))
         recall.append(float((1 + counts[0] + counts[1] / 2 <= k).mean()))
         if totals is not None:
             sides = (a, b, totals[1][rows]), (b, a, totals[0][rows])
@@ -170,8 +170,7 @@ def _closer_at_depth(x: NDArray[Any], y: NDArray[Any], depth: NDArray[Any], at: 
         rows = at[start : start + block]
         distance = 1 - x[rows] @ y.T
         for i, (cell, away) in enumerate(zip(rows, distance, strict=True)):
-            others = away[_alike(depth, cell, k)]
-            shares[start + i] = (others < away[cell]).mean() + (others == away[cell]).mean() / 2
+            shares[start + i] = (away[_alike(depth, cell, k)] < away[cell]).mean()
     return float(shares.mean())
 
 
