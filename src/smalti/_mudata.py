@@ -50,6 +50,12 @@ def build_mudata(modalities: Mapping[str, AnnData], *, obs: pd.DataFrame | None 
     return mdata
 
 
+def take_cells(mdata: MuData, cells: Any) -> MuData:
+    """Return a MuData of some cells, positions or a slice; its columns are those that it has, none are pulled."""
+    with no_pull():
+        return mdata[cells].copy()
+
+
 def rebuild_mudata(mdata: MuData, modalities: Mapping[str, AnnData], source: pd.Series) -> MuData:
     """Join ``modalities`` and give each new cell what ``mdata`` says of the cell it comes from.
 

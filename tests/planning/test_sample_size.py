@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from smalti.planning import learning_curve, sample_size
+from smalti.planning import learning_curve, phase_diagram, sample_size
 from smalti.planning._learning import summarise
 from smalti.planning._pilot import CONSTANT, CONSTANT_SPREAD, POWER_FACTOR, components, formula, pilot_values
 from smalti.planning._sample_size import plan_from_curve
@@ -92,6 +92,16 @@ def test_the_learning_curve_falls_where_there_is_something_to_learn():
     mdata = factor_views(400, n_features=(60, 60), n_shared=4, n_private=2)
     curve = learning_curve(mdata, sizes=[30, 300], n_draws=2).groupby("n")["score"].mean()
     assert curve[300] < curve[30]
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+@pytest.mark.parametrize("vary", ["cells", "pairs"])
+def test_no_library_is_made_to_warn(vary):
+    mdata = factor_views(150, n_shared=2, n_private=1, random_state=0)
+    assert len(learning_curve(mdata, sizes=[60, 100], n_draws=2, vary=vary)) == 4
+    phase_diagram(
+        methods=("gated",), n_features=(15,), n_active=(2,), correlations=(0.9,), ratios=(5.0,), n_replicates=1
+    )
 
 
 def test_unpaired_cells_stay_when_pairs_vary():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from smalti._batch_rule import PER_OUTPUT, recommended_batch_size
+from smalti._mudata import take_cells
 from smalti._validate import check_choice, check_count, check_in_range
 
 from ._learning import TEST_SHARE, paired_cells
@@ -125,9 +126,9 @@ def batch_size(
     rows: list[dict[str, float]] = []
     for seed in range(check_count(n_seeds, "n_seeds")):
         test = np.random.default_rng([random_state, seed]).permutation(paired)[:n_test]
-        cells = mdata[np.sort(test)].copy()
+        cells = take_cells(mdata, np.sort(test))
         for size in fitting:
-            data = mdata[np.setdiff1d(np.arange(mdata.n_obs), test)].copy()
+            data = take_cells(mdata, np.setdiff1d(np.arange(mdata.n_obs), test))
             model_cls.setup_mudata(data, batch_key=batch_key, **(setup or {}))
             model = model_cls(data, **(options or {}))
             epochs = max_epochs if n_steps is None else max(1, round(n_steps * size / n_train))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from smalti._mudata import build_mudata
+from smalti._mudata import build_mudata, take_cells
 from smalti._validate import check_choice, check_count, check_keys
 from smalti.data import presence
 from smalti.simulate import hide_pairs
@@ -105,7 +105,7 @@ def learning_curve(
     for draw in range(check_count(n_draws, "n_draws")):
         order = np.random.default_rng([random_state, draw]).permutation(paired)
         test, pool = order[:n_test], order[n_test:]
-        cells = mdata[np.sort(test)].copy()
+        cells = take_cells(mdata, np.sort(test))
         for n in sizes:
             train = _training(mdata, pool, test, int(n), vary, draw)
             embedded = fit(train)(cells)
@@ -169,8 +169,8 @@ def _training(
     draw: int,
 ) -> MuData:
     if vary == "cells":
-        return mdata[np.sort(pool[:n])].copy()
-    rest = mdata[np.setdiff1d(np.arange(mdata.n_obs), test)].copy()
+        return take_cells(mdata, np.sort(pool[:n]))
+    rest = take_cells(mdata, np.setdiff1d(np.arange(mdata.n_obs), test))
     hidden = (len(pool) - n) / len(pool)
     return rest if hidden == 0 else hide_pairs(rest, hidden, random_state=draw)
 

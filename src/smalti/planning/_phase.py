@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from smalti._jobs import run_jobs
+from smalti._mudata import take_cells
 from smalti._validate import check_choice, check_count, check_in_range, check_keys
 from smalti.select import sparse_cca as gated_cca
 from smalti.simulate import sparse_cca
@@ -240,7 +241,12 @@ def _score(
         pair = soft_threshold_cca(x, y)
     elif method == "gated":
         found = gated_cca(
-            mdata[:n].copy(), n_top=None, lam=GATE_LAM, n_steps=GATE_STEPS, random_state=point.seed % 2**31, write=False
+            take_cells(mdata, slice(n)),
+            n_top=None,
+            lam=GATE_LAM,
+            n_steps=GATE_STEPS,
+            random_state=point.seed % 2**31,
+            write=False,
         )
         pair = Pair(*(found.tables[name]["weight"].to_numpy() for name in mdata.mod))
     else:
