@@ -29,7 +29,7 @@ from smalti.model import CLUE
 
 PARTS = ("query", "unseen", "impute", "match")
 DONORS = ("p1_0", "p2_0", "p3_0", "p4_0")
-IMPUTED = {"pbmc_mosaic": "batch", "pbmc10k5k": "batch"}
+PAIRED_DATA = ("pbmc_mosaic", "pbmc10k5k")
 QUERY_SHARE, MIN_CELLS, PER_BIN = 0.3, 30, 20
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
@@ -114,7 +114,7 @@ def hidden(name: str, seed: int):
 
 
 def impute_rows(args, seed: int):
-    for name in IMPUTED:
+    for name in PAIRED_DATA:
         mdata, (at, other) = hidden(name, seed)
         model = train(mdata, seed)
         with measured() as used:
@@ -153,7 +153,7 @@ def rivals(model: CLUE, mdata, at: np.ndarray, good: np.ndarray) -> dict[str, np
 
 
 def match_rows(args, seed: int):
-    for name in IMPUTED:
+    for name in PAIRED_DATA:
         mdata, (at, other) = hidden(name, seed)
         model = train(mdata, seed)
         names = mdata.obs_names

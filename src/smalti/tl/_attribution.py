@@ -79,13 +79,14 @@ def attribute(
     mean of all other cells to that of the group, a feature's contribution is its integrated gradient
     :cite:p:`Sundararajan2017` (by captum) of :math:`\langle z(x), w \rangle`, from an average cell of the same batch to
     the cell, on the scale that the encoder sees (log-normalised counts, for example). Contributions of all features sum
-    to what the cell is away from the average one. They say what the *network* looked at, not what is regulated: of two
-    genes that go together it may use either. For the joint latent, which is linear, take :func:`get_loadings`.
+    to what the cell is away from the average one; a feature contributes by its absence, too. They say what the
+    *network* looked at, not what is regulated: of two genes that go together it may use either. For the joint latent,
+    which is linear, take :func:`get_loadings`.
 
     Parameters
     ----------
     model
-        A trained model with its data; not MCA, whose tokens do not pass through components.
+        A trained model with its data.
     modality
         Whose features are looked at; its encoder input is a fixed projection (PCA, LSI, CLR and PCA).
     groupby
@@ -151,14 +152,15 @@ def attribute(
         raise ValueError(
             f"There are fewer than two groups of {groupby!r} with {MIN_CELLS} or more cells that have {modality!r}."
         )
-    z = model.get_latent_representation(modality=modality, block=block)
-    means, rng = _means_by_batch(model, layer, modality), np.random.default_rng(random_state)
+    model._check_block(block, modality)
+    block = model.aligned_block if block == "aligned" else block  # of the network, not what is matched in beside it
+    z, means = _overview(model, layer, modality, block, np.flatnonzero(known))
+    which, rng = groups[known].to_numpy(), np.random.default_rng(random_state)
     values, summary = {}, {}
     for name in names:
-        inside = known & (groups == name).to_numpy()
-        w = z[inside].mean(axis=0) - z[known & ~inside].mean(axis=0)
+        w = z[which == name].mean(axis=0) - z[which != name].mean(axis=0)
         direction = torch.as_tensor(w / max(float(np.linalg.norm(w)), 1e-12))
-        cells = np.flatnonzero(inside)
+        cells = np.flatnonzero(known)[which == name]
         cells = np.sort(rng.permutation(cells)[:n_cells])
         values[name], total = _of_cells(model, layer, modality, block, cells, direction, means, n_steps)
         summary[name] = {"n_cells": len(cells), "total": total, "explained": float(values[name].sum())}
@@ -166,28 +168,32 @@ def attribute(
     return Attribution(values=table, summary=pd.DataFrame(summary).T, modality=modality)
 
 
-def _means_by_batch(model: MosaicModel, layer: FrozenProjection, modality: str) -> NDArray[np.float64]:
-    """Return the mean of every mapped feature over the cells of each batch, ``(n_batch, G)``."""
-    total, n = np.zeros((layer.n_batch + 1, layer.n_features)), np.zeros(layer.n_batch + 1)
-    for minibatch in model.iterate():
-        if not bool(model.module.inputs.present(minibatch)[modality].any()):
-            continue
-        mapped, batch = _mapped(model, layer, modality, minibatch)
-        for code in np.unique(batch):
-            total[code] += mapped[batch == code].sum(axis=0)
-            n[code] += (batch == code).sum()
-    return total / np.maximum(n, 1)[:, None]
+def _overview(
+    model: MosaicModel, layer: FrozenProjection, modality: str, block: Any, cells: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return latents of cells that have a modality, and the mean of every mapped feature by batch, ``(n_batch, G)``."""
+    total = torch.zeros(layer.n_batch + 1, layer.n_features, dtype=torch.float64)
+    n, latents = torch.zeros(layer.n_batch + 1, dtype=torch.float64), []
+    for minibatch in model.iterate(indices=cells):
+        latents.append(model._latent(minibatch, block, modality).float().cpu().numpy())
+        values, batch = _map(model, layer, modality, minibatch)
+        batch = batch.cpu()
+        n += torch.bincount(batch, minlength=len(n))
+        if isinstance(values, SparseRows):
+            at = batch[values.row_index().cpu()], values.indices.cpu().long()
+            total.index_put_(at, values.values.double().cpu(), accumulate=True)
+        else:
+            total.index_add_(0, batch, values.double().cpu())
+    return np.concatenate(latents), (total / n.clamp(min=1)[:, None]).numpy()
 
 
-def _mapped(
+def _map(
     model: MosaicModel, layer: FrozenProjection, modality: str, minibatch: MosaicBatch
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the mapped values of the cells that have a modality, ``(n, G)``, and their batch codes."""
+) -> tuple[SparseRows | torch.Tensor, torch.Tensor]:
+    """Return the mapped values of the cells that have a modality, and their batch codes."""
     rows, batch = _rows(model, modality, minibatch)
     batch = torch.where(batch < 0, layer.n_batch, batch)
-    values, _ = layer.map_values(rows, batch)
-    dense = values.to_dense(layer.n_features) if isinstance(values, SparseRows) else values
-    return dense.double().cpu().numpy(), batch.cpu().numpy()
+    return layer.map_values(rows, batch)[0], batch
 
 
 def _of_cells(
@@ -224,11 +230,12 @@ def _of_cells(
             x, average, n_steps=n_steps, internal_batch_size=len(x)
         )
     weight = (layer.weight.double() * layer.scale.double()).cpu().numpy()
-    mapped, batch = _mapped(model, layer, modality, minibatch)
-    away, slope = mapped - means[batch], slopes.detach().double().cpu().numpy()
+    values, batch = _map(model, layer, modality, minibatch)
+    dense = values.to_dense(layer.n_features) if isinstance(values, SparseRows) else values
+    away, slope = dense.double().cpu().numpy() - means[batch.cpu().numpy()], slopes.detach().double().cpu().numpy()
     if layer.row_standardize:
         weight = weight - weight.mean(axis=1, keepdims=True)
-        raw = (mapped - means[batch]) @ layer.weight.double().cpu().numpy()
+        raw = away @ layer.weight.double().cpu().numpy()
         slope = slope / np.maximum(raw.std(axis=1, keepdims=True), 1e-12)
     return (away * (slope @ weight.T)).mean(axis=0), total
 
